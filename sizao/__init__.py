@@ -1,0 +1,1 @@
+"""Sizao: what all rooms share."""

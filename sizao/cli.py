@@ -1,0 +1,89 @@
+"""The `sizao` command. Rooms offer theirs by entry point (`sizao.commands`), so this imports none.
+
+Exit codes: 0 done, 1 failed, 2 bad input, 3 lost progress (restart me).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import BaseModel, ConfigDict
+
+from sizao import service
+from sizao.db import DatabaseSettings, connected, migrate
+from sizao.errors import BadInput, SizaoError
+from sizao.kafka import KafkaSettings, make_topics
+from sizao.settings import load
+from sizao.topics import PARTITIONS_DEFAULT
+
+Config = Annotated[
+    Path, typer.Option("--config", envvar="SIZAO_CONFIG", help="the settings file (YAML)")
+]
+
+
+class MigrateSettings(BaseModel):
+    """What `sizao migrate` needs of the settings file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kafka: KafkaSettings = KafkaSettings()
+    database: DatabaseSettings = DatabaseSettings()
+
+
+app = typer.Typer(
+    name="sizao",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fire alerts of a city district: from the sensor to the people who can help.",
+)
+
+
+@app.command("migrate")
+def migrate_command(
+    config: Config,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=1024, help="of each topic; fixed at the first run, for life")
+    ] = PARTITIONS_DEFAULT,
+) -> None:
+    """Bring the database schema and the Kafka topics up to date."""
+    settings = load(config, MigrateSettings)
+
+    async def both() -> tuple[list[str], list[str]]:
+        async with connected(settings.database, "migrate") as connection:
+            applied = await migrate(connection)
+        return applied, await make_topics(settings.kafka, partitions=partitions)
+
+    applied, topics = asyncio.run(both())
+    typer.echo(f"migrations applied: {', '.join(applied) or 'none, up to date'}")
+    typer.echo(f"topics made: {', '.join(topics) or 'none, all there'}")
+
+
+def assemble() -> typer.Typer:
+    """The whole command: ours and every room's, in the order of their names."""
+    for entry in sorted(entry_points(group="sizao.commands"), key=lambda entry: entry.name):
+        room: typer.Typer = entry.load()
+        app.registered_commands += room.registered_commands
+        app.registered_groups += room.registered_groups
+    return app
+
+
+def main() -> None:
+    """Run the command line; our errors become one line on standard error and an exit code."""
+    try:
+        assemble()(standalone_mode=True)
+    except BadInput as error:
+        typer.echo(str(error), err=True)
+        sys.exit(service.BAD_INPUT)
+    except (SizaoError, OSError) as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        sys.exit(service.FAILED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The only door to psycopg: connections with deadlines, and plain numbered migrations.
+
+Every connection has a connect time-out, a server-side statement time-out and TCP keep-alives,
+because a half-open connection otherwise waits for ever (psycopg#1371).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib import resources
+
+import psycopg
+from psycopg import AsyncConnection, conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel, ConfigDict, Field
+
+from sizao.errors import Permanent, Retriable
+
+Connection = AsyncConnection[TupleRow]
+Pool = AsyncConnectionPool[Connection]
+
+_MIGRATION_LOCK = 0x51_2A0  # advisory lock: one migration at a time, whoever starts it
+_CONNECT_TIMEOUT_S = 2
+_TCP_USER_TIMEOUT_MS = 10_000
+_IDLE_MS = 20_000  # beyond the outbox's wait for Kafka, the longest inside a transaction
+
+
+class DatabaseSettings(BaseModel):
+    """Where PostgreSQL is. The password comes from a file, never from here or the log."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=5432, ge=1, le=65535)
+    name: str = "sizao"
+    user: str = "sizao"
+    password_file: str | None = Field(default=None, description="file that holds the password")
+    statement_timeout_ms: int = Field(default=10_000, ge=100)
+
+    def conninfo(self, application: str, *, idle_ms: int = 0) -> str:
+        """Libpq connection string. Reads the password file: OSError names it when it is missing.
+
+        `idle_ms`: how long a transaction may stand idle; 0 for ever.
+        """
+        password = None
+        if self.password_file is not None:
+            with open(self.password_file, encoding="utf-8") as file:  # noqa: PTH123 - a plain read
+                password = file.read().strip()
+        options = (
+            f"-c statement_timeout={self.statement_timeout_ms} -c timezone=UTC"
+            f" -c idle_in_transaction_session_timeout={idle_ms}"
+        )
+        return conninfo.make_conninfo(
+            host=self.host,
+            port=self.port,
+            dbname=self.name,
+            user=self.user,
+            password=password,
+            application_name=f"sizao-{application}",
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            tcp_user_timeout=_TCP_USER_TIMEOUT_MS,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=3,
+            options=options,
+        )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn psycopg's errors into ours: Retriable when the server is away, Permanent otherwise.
+
+    A session that the server ended because we stood still, and a server that is a read-only
+    stand-by for now, are internal errors to psycopg; to us, an absence.
+    """
+    try:
+        yield
+    except (
+        psycopg.OperationalError,
+        psycopg.InterfaceError,
+        psycopg.errors.IdleInTransactionSessionTimeout,
+        psycopg.errors.ReadOnlySqlTransaction,
+        OSError,
+    ) as error:
+        raise Retriable(f"PostgreSQL: {error}".strip()) from error
+    except psycopg.Error as error:
+        raise Permanent(f"PostgreSQL: {error}".strip()) from error
+
+
+@asynccontextmanager
+async def connected(settings: DatabaseSettings, application: str) -> AsyncIterator[Connection]:
+    """One connection, closed on exit. Raises Retriable while the server is away."""
+    with translated():
+        connection = await AsyncConnection.connect(
+            settings.conninfo(application), autocommit=True, prepare_threshold=None
+        )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def pool(settings: DatabaseSettings, application: str, *, size_max: int = 4) -> Pool:
+    """A pool to be used with `async with`; requests fail after 2 s, returning connections are
+    checked, and a database that comes back is found within 5 s (reliability.md M16).
+
+    A process that stands still inside a transaction loses its locks after 20 s: a frozen console
+    must not hold up the pages of a whole district.
+    """
+    return AsyncConnectionPool(
+        settings.conninfo(application, idle_ms=_IDLE_MS),
+        min_size=1,
+        max_size=size_max,
+        timeout=2.0,
+        reconnect_timeout=5.0,
+        check=AsyncConnectionPool.check_connection,
+        kwargs={"autocommit": True, "prepare_threshold": None},
+        open=False,
+    )
+
+
+async def probe(settings: DatabaseSettings) -> None:
+    """Fresh connection and one query. Raises Retriable when the database is away."""
+    async with connected(settings, "probe") as connection:
+        with translated():
+            await connection.execute("SELECT 1")
+
+
+@asynccontextmanager
+async def _transaction(connection: Connection) -> AsyncIterator[None]:
+    with translated():
+        async with connection.transaction():
+            yield
+
+
+def migrations() -> list[tuple[str, str, str]]:
+    """(name, SHA-256, SQL) of each shipped file, in order."""
+    folder = resources.files("sizao") / "migrations"
+    found = sorted(
+        (entry.name, entry.read_text(encoding="utf-8"))
+        for entry in folder.iterdir()
+        if entry.name.endswith(".sql")
+    )
+    return [(name, hashlib.sha256(sql.encode()).hexdigest(), sql) for name, sql in found]
+
+
+async def migrate(connection: Connection) -> list[str]:
+    """Bring the schema up to date; returns the names applied now.
+
+    One transaction under an advisory lock: a cancelled or killed run leaves nothing applied. Raises
+    Permanent when a file that was applied has changed since, or the database is ahead of us.
+    """
+    applied_now: list[str] = []
+    async with _transaction(connection):
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migration (name text PRIMARY KEY, sha256 text NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        cursor = await connection.execute("SELECT name, sha256 FROM migration")
+        applied = {str(name): str(sha) for name, sha in await cursor.fetchall()}
+        shipped = migrations()
+        unknown = set(applied) - {name for name, _, _ in shipped}
+        if unknown:
+            raise Permanent(f"the database has migrations this program lacks: {sorted(unknown)}")
+        for name, sha, sql in shipped:
+            if applied.get(name, sha) != sha:
+                raise Permanent(f"migration {name} was changed after it was applied; add a new one")
+            if name not in applied:
+                await connection.execute(sql.encode())
+                await connection.execute(
+                    "INSERT INTO migration (name, sha256) VALUES (%s, %s)", (name, sha)
+                )
+                applied_now.append(name)
+    return applied_now

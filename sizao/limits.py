@@ -1,0 +1,32 @@
+"""Fixed limits by class, shared by the fixed rule and the bridge's hand-over.
+
+EN 54-5:2017 table 1 and GB 4716-2005: the static response temperature of a heat detector lies
+between a minimum and a maximum by class. We use the class's static minimum, in two samples in a
+row, as the urgent limit: no certified detector of that class may respond below it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+# The order is the code stored in the registry (0 = no class named): append only.
+HEAT_CLASSES: tuple[str, ...] = ("", "A1", "A2", "B", "C", "D", "E", "F", "G")
+_STATIC_MINIMUM_C = (54.0, 54.0, 54.0, 69.0, 84.0, 99.0, 114.0, 129.0, 144.0)
+STATIC_MINIMUM_C: npt.NDArray[np.float32] = np.array(_STATIC_MINIMUM_C, dtype=np.float32)
+"""degC by class code. A device without a class (a smoke detector's thermometer) counts as A1."""
+
+assert len(HEAT_CLASSES) == len(STATIC_MINIMUM_C)
+
+
+def class_code(name: str) -> int:
+    """Code of a class name; a trailing R or S (rate-of-rise, static variant) changes no limit.
+
+    Raises ValueError for a name outside EN 54-5.
+    """
+    plain = name.strip().upper()
+    if plain not in HEAT_CLASSES and len(plain) > 1 and plain[-1] in "RS":
+        plain = plain[:-1]
+    if plain not in HEAT_CLASSES:
+        raise ValueError(f"heat class {name!r}: expected one of {', '.join(HEAT_CLASSES[1:])}")
+    return HEAT_CLASSES.index(plain)

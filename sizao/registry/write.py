@@ -1,0 +1,161 @@
+"""Change the registry: one transaction, one generation, all or nothing.
+
+Rows are staged by COPY and merged by set-based SQL under an advisory lock, which also makes ids
+dense. What is unchanged is not touched; what changed ends with this generation and begins anew, so
+that older frames are still judged by what held then. What a change does not name stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import astuple, dataclass, field
+
+from sizao.db import Connection, translated
+from sizao.errors import BadInput
+from sizao.registry import merge
+
+_LOCK = 0x51_2A1
+_FAULTS_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class AreaRow:
+    """A node of the tree; `parent` is a code ("" for the district)."""
+
+    code: str
+    parent: str
+    level: str
+    name_zh: str
+    name_en: str
+    lon: float | None = None
+    lat: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CarrierRow:
+    """`name` is its MQTT user name; `site` the code of its site, "" where it has none."""
+
+    name: str
+    site: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRow:
+    """A device type: `document` is its YAML, `quantities` the codes of its points."""
+
+    name: str
+    document: str
+    quantities: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRow:
+    """A device at the most precise `area` code known; its site is that area's."""
+
+    key: str
+    carrier: str
+    device_type: str
+    area: str
+    heat_class: int = 0
+    mark: str = "real"
+    state: str = "in_service"
+    lon: float | None = None
+    lat: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What to add or alter. Parents before children is not required."""
+
+    areas: Sequence[AreaRow] = field(default_factory=list)
+    carriers: Sequence[CarrierRow] = field(default_factory=list)
+    types: Sequence[TypeRow] = field(default_factory=list)
+    devices: Sequence[DeviceRow] = field(default_factory=list)
+
+
+async def apply(connection: Connection, change: Change, *, cause: str, partitions: int) -> int:
+    """Merge `change`; returns the generation now in force (the old one when nothing changed).
+
+    `partitions` is taken at the very first apply and fixed for life. Raises BadInput naming every
+    row at fault (the first 50), Retriable when the database is away; nothing is changed then, nor
+    when it is cancelled.
+    """
+    async with _locked(connection):
+        generation = await _value(connection, "SELECT coalesce(max(id), 0) + 1 FROM generation")
+        await connection.execute(
+            "INSERT INTO district (partitions) VALUES (%s) ON CONFLICT DO NOTHING", (partitions,)
+        )
+        changed = 0
+        for table, rows in (
+            ("area", change.areas),
+            ("carrier", change.carriers),
+            ("device_type", change.types),
+            ("device", change.devices),
+        ):
+            if rows:
+                await _stage(connection, table, rows)
+                await _refuse_faults(connection, merge.FAULTS[table])
+                changed += await _run(connection, merge.MERGE[table], generation)
+        changed += await _run(connection, merge.POINTS, generation)
+        if not changed:
+            return generation - 1
+        await connection.execute(
+            "INSERT INTO generation (id, cause) VALUES (%s, %s)", (generation, cause)
+        )
+        await connection.execute(merge.STATISTICS.encode())
+        await connection.execute("SELECT pg_notify('sizao_generation', %s)", (str(generation),))
+    return generation
+
+
+@asynccontextmanager
+async def _locked(connection: Connection) -> AsyncIterator[None]:
+    with translated():
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+            # A district's import takes longer than a query may.
+            await connection.execute("SET LOCAL statement_timeout = '120s'")
+            yield
+
+
+async def _value(connection: Connection, query: str) -> int:
+    cursor = await connection.execute(query.encode())
+    row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+async def _stage(
+    connection: Connection,
+    table: str,
+    rows: Iterable[AreaRow | CarrierRow | TypeRow | DeviceRow],
+) -> None:
+    await connection.execute(merge.STAGE[table].encode())
+    async with (
+        connection.cursor() as cursor,
+        cursor.copy(f"COPY staged_{table} FROM STDIN".encode()) as copy,
+    ):
+        for number, row in enumerate(rows, 1):
+            await copy.write_row((number, *astuple(row)))
+    await connection.execute(f"ANALYZE staged_{table}".encode())
+
+
+async def _refuse_faults(connection: Connection, query: str) -> None:
+    cursor = await connection.execute(f"{query} ORDER BY 1 LIMIT {_FAULTS_SHOWN + 1}".encode())
+    faults = [f"row {row[0]}: {row[1]}" for row in await cursor.fetchall()]
+    if faults:
+        more = ["... and more"] if len(faults) > _FAULTS_SHOWN else []
+        raise BadInput("\n".join(faults[:_FAULTS_SHOWN] + more))
+
+
+async def _run(connection: Connection, statements: Sequence[str], generation: int) -> int:
+    """Rows changed by the statements whose text begins with INSERT or UPDATE."""
+    changed = 0
+    for statement in statements:
+        # The placeholder stands for one integer of ours.
+        cursor = await connection.execute(
+            statement.replace(":generation", str(generation)).encode()
+        )
+        if statement.lstrip().startswith(("INSERT", "UPDATE")):
+            changed += max(cursor.rowcount, 0)
+    return changed
