@@ -1,0 +1,1 @@
+"""MQTT in, frames out: device types, decoding, the bridge, the archive."""

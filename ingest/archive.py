@@ -1,0 +1,314 @@
+"""archive: raw readings from the log into the table `reading`, each exactly once.
+
+    fetch (512 kB or 0.5 s) -> decode -> batch (40,000 rows) -> offsets and COPY, one transaction
+
+Whatever disturbs it ends the same way: forget the batch, read the stored offsets, read on there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from ingest import archive_place as places
+from ingest.archive_place import SKIPS, Gap, Place
+from ingest.archive_store import Move, Moved, Store
+from ingest.rows import Rows, build
+from sizao import clock, db
+from sizao.db import DatabaseSettings
+from sizao.errors import Retriable
+from sizao.frame import Frame
+from sizao.kafka import Incoming, KafkaSettings, OffsetGone, Partition, Reader
+from sizao.service import Service, Stage, run
+from sizao.settings import HttpSettings, load_or_last_good, state_folder
+from sizao.topics import ALARMS, READINGS
+
+HOUR_US = 3_600_000_000
+_AHEAD_US = 600_000_000  # the next hour's partition is made so long before it begins
+_FETCH_BYTES_MIN = 512 * 1024  # Kafka waits for so much, or half a second: it costs by request
+_WAIT_MS = 1_000
+
+
+class ArchiveSection(BaseModel):
+    """`archive:` of the settings file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    http: HttpSettings = HttpSettings()
+    shard: str = Field(default="0/1", pattern=r"^\d{1,4}/[1-9]\d{0,3}$", description="i/n, from 0")
+    batch_rows: int = Field(default=40_000, ge=1, le=1_000_000)
+    idle_s: float = Field(
+        default=5.0, ge=0, le=60, description="heartbeats move the offset so often"
+    )
+
+    @field_validator("shard")
+    @classmethod
+    def _below(cls, shard: str) -> str:
+        index, of = (int(part) for part in shard.split("/"))
+        if index >= of:
+            raise ValueError(f"{shard}: expected i/n with i from 0 and below n, such as 0/4")
+        return shard
+
+
+class ArchiveSettings(BaseModel):
+    """What `sizao archive` reads of the settings file."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    archive: ArchiveSection = ArchiveSection()
+
+
+def shard_of(shard: str, partitions: int) -> list[Partition]:
+    """The partitions of both topics that shard `i/n` reads."""
+    index, of = (int(part) for part in shard.split("/"))
+    numbers = [number for number in range(partitions) if number % of == index]
+    return [(topic.name, number) for topic in (READINGS, ALARMS) for number in numbers]
+
+
+@dataclass
+class Batch:
+    """What was read and is not stored yet: `began` is where the database stands, `places` we."""
+
+    places: dict[Partition, Place]
+    began: dict[Partition, int] = field(default_factory=dict)
+    frames: list[Frame] = field(default_factory=list)
+    rows: int = 0
+
+    def take(self, record: Incoming) -> str:
+        """Add a record; returns why it gave no rows, "" if it did or was a heartbeat."""
+        pair = (record.topic, record.partition)
+        place = self.places[pair]
+        self.began.setdefault(pair, place.next_offset)
+        self.places[pair], frame, reason = places.advance(place, record)
+        if frame is not None and frame.rows:
+            self.frames.append(frame)
+            self.rows += frame.rows
+        return reason
+
+    def moves(self) -> dict[Partition, Move]:
+        """The offsets to move."""
+        return {
+            pair: Move(expected=began, place=self.places[pair])
+            for pair, began in self.began.items()
+        }
+
+    def hours(self, now_us: int) -> set[int]:
+        """Hours whose partitions must be there: those of the frames, and the one to come."""
+        instants = [frame.received_us for frame in self.frames] + [now_us, now_us + _AHEAD_US]
+        return {instant // HOUR_US for instant in instants}
+
+    def stored(self) -> None:
+        """Everything is in the database: begin anew."""
+        self.began, self.frames, self.rows = {}, [], 0
+
+
+class _Series:
+    """What /metrics shows."""
+
+    def __init__(self, service: Service) -> None:
+        metrics = service.metrics
+        self.rows = metrics.counter("rows", "readings stored")
+        self.frames = metrics.counter("frames", "frames with readings stored")
+        self.refused = metrics.counter("rows_refused", "readings outside the table's bounds")
+        self.skipped = metrics.reasons(
+            "records_skipped", "records that gave no rows", "reason", SKIPS
+        )
+        self.gaps = metrics.reasons("gaps", "log and database disagreed", "reason", tuple(Gap))
+        self.lost = metrics.counter("records_lost", "records that left the log before being read")
+        self.moved = metrics.counter("offsets_moved", "another archive was faster")
+        self.seconds = metrics.seconds("store_seconds", "one transaction: offsets and rows")
+        self.lag = metrics.gauge("lag_seconds", "age of the newest frame when it was stored")
+
+
+class Archive:
+    """One shard. Cancelled at any point it leaves whole transactions or none."""
+
+    def __init__(self, service: Service, settings: ArchiveSettings) -> None:
+        """Connects in `run`."""
+        self._service = service
+        service.needs("database", "kafka")
+        self._settings = settings
+        self._store = Store(settings.database)
+        self._series = _Series(service)
+        self._reading = service.stage("read", self._read_probe)
+        self._storing: Stage = service.stage("store", partial(db.probe, settings.database))
+        self._reader: Reader | None = None
+        self._batch = Batch(places={})
+        self._checks: set[Partition] = set()
+        self._stored_s = 0.0
+
+    async def run(self) -> None:
+        """Archive for ever."""
+        try:
+            count = await self._service.patiently("database", self._store.partitions)
+            wanted = shard_of(self._settings.archive.shard, count)
+            self._service.facts["partitions"] = [f"{topic}/{number}" for topic, number in wanted]
+            while True:
+                try:
+                    await self._resume(wanted)
+                    await self._follow()
+                except Moved as moved:
+                    self._series.moved.inc()
+                    self._service.logger.warning(
+                        "offsets moved by another archive", fault=str(moved)
+                    )
+                except (OffsetGone, Retriable) as disturbed:
+                    self._service.logger.warning("reading begins again", fault=str(disturbed))
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._reader is not None:
+            await self._reader.stop()
+            self._reader = None
+        await self._store.close()
+
+    # --- begin, or begin again -----------------------------------------------------------------
+
+    async def _resume(self, wanted: list[Partition]) -> None:
+        """Read on at the stored offsets, put right where the log does not fit them."""
+        if self._reader is not None:
+            await self._reader.stop()
+        reader = self._reader = Reader(
+            self._settings.kafka,
+            wanted,
+            client_id="sizao-archive",
+            fetch_bytes_min=_FETCH_BYTES_MIN,
+        )
+        self._reading.moved()
+        await self._service.patiently("kafka", reader.start)
+        firsts = await self._service.patiently("kafka", reader.starts)
+        ends = await self._service.patiently("kafka", reader.ends)
+        stored = await self._service.patiently("database", partial(self._store.places, firsts))
+        self._checks = set()
+        for pair in wanted:
+            begin = places.start(stored[pair], firsts[pair], ends[pair])
+            if begin.gap is not None:
+                stored[pair] = await self._mend(pair, stored[pair], begin.gap, firsts[pair])
+                begin = places.Start(seek=stored[pair].next_offset)
+            if begin.check:
+                self._checks.add(pair)
+            reader.seek(pair, begin.seek)
+        self._batch = Batch(places=stored)
+
+    async def _mend(self, pair: Partition, place: Place, gap: Gap, first: int) -> Place:
+        """Move a stored offset to where the log can be read on; returns the new place."""
+        assert self._reader is not None
+        self._series.gaps.add(gap)
+        if gap is Gap.EXPIRED:
+            lost = first - place.next_offset
+            self._series.lost.inc(lost)
+            mended = places.expired(place, first)
+            self._service.logger.error("records expired unread", partition=pair, records=lost)
+        else:
+            from_ms = places.repair_from_ms(place)
+            ask = partial(self._reader.offsets_at, {pair: from_ms})
+            at = (await self._service.patiently("kafka", ask))[pair]
+            ends = await self._service.patiently("kafka", self._reader.ends)
+            mended = places.repaired(place, ends[pair] if at is None else at)
+            self._service.logger.error(
+                "log is not the one that was read: reading again",
+                partition=pair, gap=gap, stored=place.next_offset, read_from=mended.next_offset,
+            )  # fmt: skip
+        move = {pair: Move(expected=place.next_offset, place=mended)}
+        await self._service.patiently("database", partial(self._store.store, move, None))
+        return mended
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        """Fetch and store until something disturbs."""
+        assert self._reader is not None
+        while True:
+            self._reading.begin()
+            records = await self._reader.fetch(_WAIT_MS)
+            if records:
+                self._reading.moved()
+                self._service.passed("in")
+            for record in records:
+                if not await self._checked(record):
+                    return
+                self._count(record)
+                if self._batch.rows >= self._settings.archive.batch_rows:
+                    await self._flush()
+            idle_s = clock.monotonic_s() - self._stored_s
+            if self._batch.rows or (self._batch.began and idle_s >= self._settings.archive.idle_s):
+                await self._flush()
+
+    def _count(self, record: Incoming) -> None:
+        if record.offset < self._batch.places[record.topic, record.partition].next_offset:
+            return  # the one that was read only to be checked
+        reason = self._batch.take(record)
+        if reason:
+            self._series.skipped.add(reason)
+
+    async def _checked(self, record: Incoming) -> bool:
+        """False when the first record of a partition is not the one that was stored last."""
+        pair = (record.topic, record.partition)
+        if pair not in self._checks:
+            return True
+        self._checks.remove(pair)
+        place = self._batch.places[pair]
+        if places.same(place, record):
+            return True
+        await self._mend(pair, place, Gap.REPLACED, 0)
+        return False
+
+    async def _flush(self) -> None:
+        """Store the batch, however long the database is away."""
+        self._reading.moved()
+        rows = build(self._batch.frames)
+        await self._service.patiently("database", partial(self._attempt, rows))
+        self._stored_s = clock.monotonic_s()
+        if rows.count:
+            self._service.passed("out")
+            newest_us = max(frame.received_us for frame in self._batch.frames)
+            self._series.lag.set((clock.now_us() - newest_us) / 1e6)
+            self._series.rows.inc(rows.count)
+            self._series.frames.inc(len(self._batch.frames))
+        if rows.refused:
+            self._series.refused.inc(rows.refused)
+            self._service.logger.error(
+                "readings outside the table's bounds left out", rows=rows.refused
+            )
+        self._batch.stored()
+
+    async def _attempt(self, rows: Rows) -> None:
+        began_s = clock.monotonic_s()
+        self._storing.begin()
+        try:
+            if rows.count:
+                await self._store.cover(self._batch.hours(clock.now_us()), HOUR_US)
+            await self._store.store(self._batch.moves(), rows.buffer if rows.count else None)
+        finally:
+            # Each attempt is a wait of its own: a database that was away long is no stuck stage.
+            self._storing.moved()
+        self._series.seconds.observe(clock.monotonic_s() - began_s)
+
+    async def _read_probe(self) -> None:
+        """For the watchdog: returns only if there is something to read that we do not get."""
+        self._service.ready["kafka"] = False
+        fresh = Reader(self._settings.kafka, self._batch.places, client_id="sizao-archive-probe")
+        try:
+            await fresh.start()
+            ends = await fresh.ends()
+        finally:
+            await fresh.stop()
+        self._service.ready["kafka"] = True
+        if all(place.next_offset >= ends[pair] for pair, place in self._batch.places.items()):
+            self._reading.moved()
+            self._reading.begin()
+            raise Retriable("nothing to read")
+
+
+def process(config: Path) -> int:
+    """The whole process, from its settings file to its exit code. Raises BadInput."""
+    settings, wrong = load_or_last_good(config, ArchiveSettings, state_folder(config, "archive"))
+
+    async def body(service: Service) -> None:
+        await Archive(service, settings).run()
+
+    return run("archive", settings.archive.http, body, wrong)

@@ -1,0 +1,88 @@
+"""bridge: MQTT in, frames to Kafka. Two lanes that share nothing but the process and the clock.
+
+Overload sheds telemetry, never alarms: each lane has its own connection, producer and bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ingest.check import check
+from ingest.lane import LaneLoop, Shared, kept_us
+from ingest.onboarding import operators, shipped
+from ingest.routes import District, district
+from ingest.settings import BridgeSettings
+from sizao.clock import Rising
+from sizao.errors import BadInput
+from sizao.registry import cache
+from sizao.registry.model import Registry
+from sizao.registry.source import Source
+from sizao.service import Service
+from sizao.units import Lane
+
+_RECOMPILE_S = 0.25
+
+
+def first_start(settings: BridgeSettings) -> None:
+    """Strict when there is no last good set: device-type files, and that the password is there.
+
+    Raises BadInput with all their faults; nothing has been started then.
+    """
+    section = settings.bridge
+    if cache.restore(section.state) is not None:
+        return
+    documents = shipped()
+    if section.device_types is not None:
+        documents += operators(section.device_types)
+    wrong = check(documents)
+    secret = settings.mqtt.password_file
+    if secret is not None and not secret.is_file():
+        wrong.append(f"mqtt.password_file: no file {secret}; expected one that holds the password")
+    if wrong:
+        raise BadInput("\n".join(wrong))
+
+
+async def body(settings: BridgeSettings, service: Service) -> None:
+    """Run until cancelled."""
+    state = settings.bridge.state
+    state.mkdir(parents=True, exist_ok=True)
+    service.needs(*(f"{what}.{lane}" for what in ("kafka", "mqtt") for lane in Lane))
+    source = Source(service, settings.database, state)
+    registry = await source.open()
+    shared = Shared(
+        service=service,
+        settings=settings,
+        stamp=Rising(kept_us(state)).now_us,
+        district=await asyncio.to_thread(_compiled, registry),
+    )
+    _tell_broken(service, shared.district)
+    lanes = [LaneLoop(shared, lane) for lane in Lane]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(source.follow(), name="registry")
+        group.create_task(_recompile(shared, source, registry), name="recompile")
+        for lane in lanes:
+            group.create_task(lane.run(), name="lane")
+
+
+def _compiled(registry: Registry) -> District:
+    return district(registry.newest)
+
+
+async def _recompile(shared: Shared, source: Source, compiled: Registry) -> None:
+    """Have each new generation ready off the hot path, then swap: frames carry it from then on."""
+    while True:
+        await asyncio.sleep(_RECOMPILE_S)
+        if source.current is compiled:
+            continue
+        compiled = source.current
+        fresh = await asyncio.to_thread(_compiled, compiled)
+        _tell_broken(shared.service, fresh)
+        shared.district = fresh
+
+
+def _tell_broken(service: Service, now: District) -> None:
+    """Name the device types that do not compile; what their devices say is rejected, unread."""
+    before = service.facts.get("broken_types", {})
+    service.facts["broken_types"] = now.broken
+    if now.broken and now.broken != before:
+        service.logger.error("device types do not compile", faults=now.broken)

@@ -1,0 +1,168 @@
+"""Prove device types by their own examples: `sizao device-type check` and the contract tests."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from ingest.decode import Decoded, decode
+from ingest.device_types.load import conflicts, load
+from ingest.device_types.payload import Reader
+from ingest.device_types.schema import KEY, DeviceType, Example, ExampleReading
+from ingest.mqtt.message import Message
+from ingest.onboarding import Document, points_needed
+from ingest.routes import carrier_of, district
+from sizao.errors import BadInput
+from sizao.registry import model
+from sizao.settings import parse
+from sizao.units import BY_CODE
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_CLOSE = 1e-5  # relative: readings are float32
+
+Row = tuple[str, str, float, int]
+"""Key, quantity, value, event time in microseconds."""
+
+
+def check(documents: list[Document]) -> list[str]:
+    """Every fault of every file, examples that do not come true included; [] when all is well."""
+    wrong: list[str] = []
+    types: dict[str, DeviceType] = {}
+    for name, text in documents:
+        try:
+            types[name] = load(text, name)
+        except BadInput as error:
+            wrong += str(error).splitlines()
+            continue
+        located = parse(text, name)
+        for index, example in enumerate(types[name].examples):
+            line = located.line(("examples", index))
+            faults = _faults(types[name], text, example)
+            wrong += [f"{name}:{line}: examples.{index}: {fault}" for fault in faults]
+    return wrong + conflicts(types)
+
+
+def _faults(device_type: DeviceType, text: str, example: Example) -> list[str]:
+    """What comes of an example that should not, or does not that should."""
+    message = Message(
+        topic=example.topic.encode(),
+        payload=example.raw(),
+        arrived_us=_microseconds(example.arrived),
+        dup=False,
+        epoch=0,
+        packet_id=1,
+    )
+    lane = device_type.topics[0].lane
+    keys = _keys(device_type, text, message)
+    view = _view(text, carrier_of(message.topic), keys)
+    decoded = decode(district(view), lane, [message])
+    refused = decoded.refused[0] if decoded.refused else None
+    if example.refused is not None:
+        if refused is None or not refused.whole:
+            came = _shown(_rows(decoded, view)) or "readings of none, and bad fields"
+            return [f"expected refused: {example.refused}, got {came}"]
+        fits = refused.reason is example.refused
+        return [] if fits else [f"expected refused: {example.refused}, got {refused.detail}"]
+    faults = _compare(example, keys[0] if keys else "", _rows(decoded, view))
+    said = {} if refused is None else {where: reason for reason, where in refused.faults}
+    if said != example.bad_fields:
+        wanted = {where: str(reason) for where, reason in example.bad_fields.items()}
+        got = {where: str(reason) for where, reason in said.items()}
+        faults.append(f"expected bad_fields {wanted}, got {got}")
+    return faults
+
+
+def _compare(example: Example, key: str, rows: list[Row]) -> list[str]:
+    expected = [_row(example, key, reading) for reading in example.readings or []]
+    rest, faults = list(rows), []
+    for wanted in expected:
+        same = [row for row in rest if row[:2] == wanted[:2] and row[3] == wanted[3]]
+        close = [row for row in same if abs(row[2] - wanted[2]) <= _CLOSE * max(1, abs(row[2]))]
+        if close:
+            rest.remove(close[0])
+        else:
+            faults.append(f"expected {_shown([wanted])}, got {_shown(rows) or 'no readings'}")
+    if rest and not faults:
+        faults.append(f"not expected: {_shown(rest)}")
+    return faults
+
+
+def _row(example: Example, key: str, reading: ExampleReading) -> Row:
+    at = reading.at or example.arrived
+    value = float(reading.value)
+    return reading.key or key, reading.quantity, value, _microseconds(at)
+
+
+def _rows(decoded: Decoded, view: model.View) -> list[Row]:
+    return [
+        (
+            view.device_key[int(view.point_device[point])],
+            BY_CODE[int(view.point_quantity[point])].name,
+            value,
+            event_us,
+        )
+        for point, value, event_us in zip(
+            decoded.point.tolist(), decoded.value.tolist(), decoded.event_us.tolist(), strict=True
+        )
+    ]
+
+
+def _shown(rows: list[Row]) -> str:
+    return ", ".join(
+        f"{key} {quantity} {value:g} at {(_EPOCH + timedelta(microseconds=at)).isoformat()}"
+        for key, quantity, value, at in rows
+    )
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def _keys(device_type: DeviceType, text: str, message: Message) -> list[str]:
+    """Keys that the example speaks of: of its topic, or of its payload."""
+    levels = message.topic.decode().split("/")
+    for topic in device_type.topics:
+        pattern = topic.pattern.split("/")
+        if KEY in pattern and len(pattern) == len(levels):
+            return [levels[pattern.index(KEY)]]
+    reader: Reader = district(_view(text, "carrier", ["key"])).readers[1]
+    columns, _ = reader.read([message.payload])
+    place = reader.compiled.key_slot
+    found = columns[0].slots[place] if columns and place is not None else []
+    return [str(key) for key in found if isinstance(key, str | int)]
+
+
+def _view(text: str, carrier: str, keys: list[str]) -> model.View:
+    """A registry of one carrier with one device per key, all of this type."""
+    keys = list(dict.fromkeys(keys)) or ["nobody"]
+    codes = points_needed(text)
+    size, points = len(keys) + 1, len(keys) * len(codes) + 1
+    here = np.ones(size, np.int32)
+    here[0] = 0
+    device = np.append(0, np.repeat(np.arange(1, size), len(codes))).astype(np.int32)
+    nowhere = np.full(size, np.nan)
+    return model.View(
+        generation=1,
+        partitions=1,
+        areas={},
+        types={1: model.DeviceType(id=1, name="device type", version=1, document=text)},
+        carrier_names={1: carrier},
+        carrier_site={carrier: 1},
+        device_key=["", *keys],
+        device_carrier=here,
+        device_type=here,
+        device_area=here,
+        device_site=here,
+        device_heat_class=np.zeros(size, np.int32),
+        device_mark=["", *[model.Mark.REAL] * len(keys)],
+        device_state=["", *[model.LifeState.IN_SERVICE] * len(keys)],
+        device_lon=nowhere,
+        device_lat=nowhere,
+        device_live=here.astype(np.bool_),
+        point_device=device,
+        point_quantity=np.append(0, np.tile(codes, len(keys))).astype(np.int32),
+        point_site=np.minimum(device, 1),
+        point_partition=np.zeros(points, np.int32),
+        point_live=device > 0,
+    )

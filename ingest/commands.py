@@ -1,0 +1,59 @@
+"""The commands of this room."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ingest import archive
+from ingest.bridge import body, first_start
+from ingest.check import check
+from ingest.settings import BridgeSettings
+from sizao import service
+from sizao.errors import BadInput
+from sizao.settings import load_or_last_good, read, state_folder
+
+app = typer.Typer()
+device_type = typer.Typer(no_args_is_help=True, help="Device types: one YAML file each.")
+app.add_typer(device_type, name="device-type")
+
+Config = Annotated[
+    Path, typer.Option("--config", envvar="SIZAO_CONFIG", help="the settings file (YAML)")
+]
+
+
+@app.command("bridge")
+def bridge_command(config: Config) -> None:
+    """Receive from the MQTT broker, decode, write frames to Kafka."""
+    kept = state_folder(config, "bridge")
+    settings, wrong = load_or_last_good(config, BridgeSettings, kept)
+    settings.bridge.state = state_folder(config, "bridge", settings.bridge.state)
+    first_start(settings)
+    sys.exit(service.run("bridge", settings.bridge.http, partial(body, settings), wrong))
+
+
+@app.command("archive")
+def archive_command(config: Config) -> None:
+    """Store raw readings in the database, each exactly once."""
+    sys.exit(archive.process(config))
+
+
+@device_type.command("check")
+def check_command(files: list[Path]) -> None:
+    """Check files and run their examples; every fault is told, one a line."""
+    documents, wrong = [], []
+    for file in files:
+        try:
+            documents.append((str(file), read(file)))
+        except BadInput as error:
+            wrong.append(str(error))
+    wrong += check(documents)
+    for fault in wrong:
+        typer.echo(fault, err=True)
+    if wrong:
+        sys.exit(service.BAD_INPUT)
+    typer.echo(f"{len(documents)} device types are good, every example comes true")

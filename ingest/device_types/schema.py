@@ -1,0 +1,191 @@
+"""The device-type file: what a payload looks like and which readings it holds. Device facts only.
+
+How one number becomes a reading, in this order:
+
+    wire value -- absent? broken? -- * scale + offset, now in `unit` -- minimum, maximum --
+    canonical unit of the quantity (sizao/units.py) -- the quantity's own bounds
+
+`load.load` checks what one field alone cannot show.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+
+from ingest.device_types.reasons import Reason
+from sizao.units import BY_NAME, AlarmState, Lane, Quantity
+
+QUANTITIES_MAX = 64  # fields of one payload; a panel's parts are devices of their own
+EXAMPLES_MAX = 256
+INTERVAL_S_MAX = 31 * 86_400
+CARRIER, KEY = "{carrier}", "{key}"
+
+_NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
+_ZONE = re.compile(r"[+-](?:0\d|1[0-4]):[0-5]\d")
+_LEVEL = re.compile(r"[^+#{}\x00/]+")
+
+
+class Format(StrEnum):
+    """Shape of a payload."""
+
+    JSON = "json"  # one object, one device
+    JSON_COLUMNS = "json_columns"  # one array per field: a gateway's batch for many devices
+
+
+class TimeFormat(StrEnum):
+    """How a device writes its time."""
+
+    UNIX_S = "unix_s"
+    UNIX_MS = "unix_ms"
+    ISO8601 = "iso8601"
+
+
+def _pattern(text: str) -> str:
+    levels = text.split("/")
+    if levels[:2] != ["up", CARRIER] or len(levels) < 3:  # noqa: PLR2004 - up, carrier, one more
+        raise ValueError("expected up/{carrier}/... (the broker lets a carrier write only there)")
+    if levels[2:].count(KEY) > 1 or CARRIER in levels[2:]:
+        raise ValueError("expected {carrier} once and {key} at most once")
+    for level in levels[2:]:
+        if level != KEY and not _LEVEL.fullmatch(level):
+            raise ValueError(f"level {level!r}: expected plain text or {KEY}, no wildcard")
+    return text
+
+
+def _pointer(text: str) -> str:
+    if not _POINTER.fullmatch(text):
+        raise ValueError("expected a JSON pointer such as /data/temperature")
+    return text
+
+
+def _zone(text: str) -> str:
+    if text != "UTC" and not _ZONE.fullmatch(text):
+        raise ValueError("expected UTC or an offset such as +08:00")
+    return text
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError("expected small letters, digits and . _ - between them")
+    return text
+
+
+def _utc(time: datetime) -> datetime:
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
+Pointer = Annotated[str, AfterValidator(_pointer)]
+Number = StrictInt | StrictFloat
+Wire = StrictBool | StrictInt | StrictStr
+Moment = Annotated[datetime, AfterValidator(_utc)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Topic(_Closed):
+    """Where the device's words arrive. A topic that can carry an alarm is of lane alarm."""
+
+    pattern: Annotated[str, AfterValidator(_pattern)]
+    lane: Lane
+
+
+class Measure(_Closed):
+    """One field of the payload."""
+
+    pointer: Pointer
+    unit: str = Field(description="unit on the wire, after scale and offset; `state` for states")
+    scale: FiniteFloat = 1.0
+    offset: FiniteFloat = 0.0
+    states: dict[Wire, str] = Field(default={}, description="wire value -> what it means")
+    minimum: FiniteFloat | None = Field(default=None, description="in `unit`")
+    maximum: FiniteFloat | None = Field(default=None, description="in `unit`")
+    broken: list[Wire | StrictFloat] = Field(default=[], description="the sensor is broken")
+    absent: list[Wire | StrictFloat] = Field(default=[], description="nothing said of it now")
+    optional: bool = Field(default=False, description="a payload without it is whole")
+
+
+class DeviceTime(_Closed):
+    """Where the payload says when it was measured."""
+
+    pointer: Pointer
+    format: TimeFormat
+    zone: Annotated[str, AfterValidator(_zone)] = Field(
+        default="UTC", description="of iso8601 texts that name none"
+    )
+
+
+class ExampleReading(_Closed):
+    """A reading that an example must give. Value in the canonical unit; states by their number."""
+
+    quantity: str
+    value: Number
+    key: str | None = Field(default=None, description="left out: the example topic's")
+    at: Moment | None = Field(default=None, description="left out: arrival")
+
+
+class Example(_Closed):
+    """A payload and what must come of it: readings, a refusal, or readings beside bad fields."""
+
+    note: str = ""
+    topic: str
+    payload: str | None = None
+    payload_hex: str | None = Field(default=None, description="for what is not text")
+    arrived: Moment = datetime(2026, 3, 1, 8, 0, 0, tzinfo=UTC)
+    readings: list[ExampleReading] | None = None
+    refused: Reason | None = None
+    bad_fields: dict[str, Reason] = Field(default={}, description="quantity, or `time`")
+
+    def raw(self) -> bytes:
+        """The payload's bytes."""
+        if self.payload_hex is not None:
+            return bytes.fromhex(self.payload_hex)
+        return (self.payload or "").encode()
+
+
+class DeviceType(_Closed):
+    """One kind of device, as its documentation describes it."""
+
+    name: Annotated[str, AfterValidator(_name)] = Field(max_length=64)
+    description: str = ""
+    topics: list[Topic] = Field(min_length=1, max_length=16)
+    format: Format
+    key: Pointer | None = Field(
+        default=None, description="where the payload has the device's key; else {key} has it"
+    )
+    time: DeviceTime | None = None
+    quantities: dict[str, Measure] = Field(min_length=1, max_length=QUANTITIES_MAX)
+    expected_interval_s: int = Field(
+        gt=0, le=INTERVAL_S_MAX, description="it speaks at least so often"
+    )
+    repeats: bool = Field(description="says an alarm again at least every 10 s until `seen`")
+    examples: list[Example] = Field(min_length=2, max_length=EXAMPLES_MAX)
+
+    @property
+    def says_alarms(self) -> bool:
+        """Whether it maps a quantity of the alarm lane."""
+        return any(BY_NAME[name].lane is Lane.ALARM for name in self.quantities if name in BY_NAME)
+
+
+def state_names(quantity: Quantity) -> dict[str, int]:
+    """What a state of this quantity may be called, and its number."""
+    if quantity.lane is Lane.ALARM:
+        return {state.name.lower(): int(state) for state in AlarmState}
+    return {"normal": 0, "fault": 1}

@@ -1,0 +1,74 @@
+"""When a lane reads, when it stops reading, when it leaves the broker on purpose. No clock here.
+
+The broker's window is no bound (each acknowledgement in order releases a whole window again), so
+the bridge bounds what it holds. It never holds more and never drops: the broker's disk is the
+buffer. While a client does not read, it misses the broker's ping answers, so after half the
+keep-alive it leaves; the broker keeps its queue, and what was not acknowledged comes again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+SILENT_S_MAX = 2.0
+"""Kafka silent for so long: telemetry waits at the broker, alarms come in as long as they fit."""
+
+
+class Step(StrEnum):
+    """What the lane does this tick."""
+
+    READ = "read"
+    PAUSE = "pause"
+    LEAVE = "leave"
+
+
+@dataclass(slots=True, kw_only=True)
+class Flow:
+    """Bounds of one lane, and since when it has not read."""
+
+    messages_max: int
+    bytes_max: int
+    pause_s_max: float
+    stops_when_silent: bool
+    paused_since_s: float | None = field(default=None, init=False)
+
+    def full(self, messages: int, size: int, silent_s: float) -> bool:
+        """Whether the lane may take no more now."""
+        silent = self.stops_when_silent and silent_s > SILENT_S_MAX
+        return messages >= self.messages_max or size >= self.bytes_max or silent
+
+    def step(self, messages: int, size: int, silent_s: float, now_s: float) -> Step:
+        """Decide this tick from what is held unacknowledged and how long Kafka has been silent."""
+        if not self.full(messages, size, silent_s):
+            self.paused_since_s = None
+            return Step.READ
+        if self.paused_since_s is None:
+            self.paused_since_s = now_s
+        return Step.LEAVE if now_s - self.paused_since_s > self.pause_s_max else Step.PAUSE
+
+    def may_return(self, messages: int, size: int, silent_s: float) -> bool:
+        """After leaving: back once half the room is free, so that it does not leave at once."""
+        self.paused_since_s = None
+        return not self.full(2 * messages, 2 * size, silent_s)
+
+
+@dataclass(slots=True)
+class Tick:
+    """20 ms, or 50 while the machine is busy: frames cost per tick, not per reading.
+
+    Measured at every tick: how late it began. A tenth of the last lateness counts.
+    """
+
+    quick_s: float
+    busy_s: float
+    late_s: float = 0.0
+    busy: bool = False
+
+    def next_s(self, late_s: float) -> float:
+        """Length of the next tick after one that began `late_s` late."""
+        self.late_s += (late_s - self.late_s) / 10
+        # Two thresholds, so that it does not swing between them.
+        limit_s = self.quick_s / 8 if self.busy else self.quick_s / 2
+        self.busy = self.late_s > limit_s
+        return self.busy_s if self.busy else self.quick_s

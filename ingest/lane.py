@@ -1,0 +1,262 @@
+"""One lane of the bridge: its own MQTT connection, its own Kafka producer, nothing shared.
+
+    tick: read the socket -> held -> plan -> Kafka has all of it -> PUBACK in receive order
+
+Two tasks. `receive` reads at each tick as long as there is room, and keeps the connection alive
+while there is none. `deliver` writes what has come. What is held is bounded by `Flow`; beyond it
+the broker keeps the messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ingest.flow import SILENT_S_MAX, Flow, Step, Tick
+from ingest.mqtt.client import Connection
+from ingest.mqtt.message import Message
+from ingest.plan import Desk, Plan, heartbeat_due_us, plan
+from ingest.routes import District
+from ingest.series import ClockErrors, LaneSeries
+from ingest.settings import BridgeSettings
+from sizao import clock, kafka
+from sizao.service import Service
+from sizao.units import Lane
+
+_PACKETS_MAX = 2_000  # of one tick: 60 ms of paho, so that the other lane gets its turn
+_BATCH_MAX = 10_000  # messages of one plan; decoding them takes 50 ms
+_RETURN_S = 1.0
+_KEPT_EACH_US = 1_000_000
+
+
+@dataclass(kw_only=True)
+class Shared:
+    """What both lanes see. `district` is replaced whole, between ticks."""
+
+    service: Service
+    settings: BridgeSettings
+    stamp: Callable[[], int]
+    district: District
+    clock_errors: ClockErrors = field(default_factory=ClockErrors)
+
+
+def clock_file(state: Path, lane: Lane) -> Path:
+    """Where a lane keeps its newest `received_us`, which never goes back, not by a restart."""
+    return state / f"{lane}.clock"
+
+
+def kept_us(state: Path) -> int:
+    """The newest instant that some lane has written; 0 at the first start."""
+    newest = 0
+    for lane in Lane:
+        try:
+            newest = max(newest, int(clock_file(state, lane).read_text(encoding="ascii")))
+        except (OSError, ValueError):
+            continue
+    return newest
+
+
+class LaneLoop:
+    """Runs until cancelled. Then nothing is acknowledged that Kafka does not have."""
+
+    def __init__(self, shared: Shared, lane: Lane) -> None:
+        """Connects in `run`."""
+        section = shared.settings.bridge
+        bound = section.alarm_bound if lane is Lane.ALARM else section.telemetry_bound
+        self._shared = shared
+        self._service = shared.service
+        self._lane = lane
+        self._desk = Desk(bridge=section.id, lane=lane, sequence=shared.stamp())
+        self._flow = Flow(
+            messages_max=bound.messages,
+            bytes_max=bound.megabytes << 20,
+            pause_s_max=shared.settings.mqtt.keepalive_s / 2,
+            stops_when_silent=lane is Lane.TELEMETRY,
+        )
+        self._tick = Tick(section.tick_ms / 1000, section.tick_busy_ms / 1000)
+        self._series = LaneSeries(shared.service.metrics, lane)
+        self._kafka = f"kafka.{lane}"
+        self._mqtt = f"mqtt.{lane}"
+        self._stage = shared.service.stage(self._kafka, partial(kafka.probe, shared.settings.kafka))
+        self._producer = kafka.Producer(shared.settings.kafka, client_id=self._desk.writer)
+        self._connection: Connection | None = None
+        self._epoch = 0
+        self._had_session = clock_file(section.state, lane).exists()
+        self._kept_us = 0
+        self._buffer: list[Message] = []
+        self._held_messages = 0
+        self._held_bytes = 0
+        self._arrived = asyncio.Event()
+        self._listening = False
+
+    async def run(self) -> None:
+        """Receive and deliver for ever."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._receive(), name=f"receive.{self._lane}")
+                group.create_task(self._deliver(), name=f"deliver.{self._lane}")
+        finally:
+            await self._producer.stop()
+
+    # -- receive ---------------------------------------------------------------------------------
+
+    async def _receive(self) -> None:
+        while True:
+            connection = await self._service.patiently(self._mqtt, self._open)
+            self._service.ready[self._mqtt] = False  # until subscribed
+            try:
+                why = await self._pump(connection)
+            finally:
+                self._connection, self._listening = None, False
+                connection.close()
+            self._service.ready[self._mqtt] = False
+            self._service.logger.warning("broker left", lane=self._lane, why=why)
+            await self._wait_to_return()
+
+    async def _open(self) -> Connection:
+        """A new connection with a session. Raises Retriable; then nothing is open."""
+        self._epoch += 1
+        connection = Connection(
+            self._shared.settings.mqtt,
+            client_id=self._desk.writer,
+            epoch=self._epoch,
+            stamp=self._shared.stamp,
+            take=self._take,
+        )
+        await connection.open()
+        self._series.connects.inc()
+        if self._had_session and not connection.session_present:
+            # What the broker held for us is gone with the session: people have to know.
+            self._series.sessions_lost.inc()
+            self._service.facts[f"session_lost.{self._lane}"] = self._shared.stamp()
+            self._service.logger.error("broker has forgotten our session", lane=self._lane)
+        self._had_session = True
+        self._connection = connection
+        return connection
+
+    def _take(self, message: Message) -> None:
+        self._buffer.append(message)
+        self._held_messages += 1
+        self._held_bytes += len(message.payload) + len(message.topic)
+        self._arrived.set()
+
+    async def _pump(self, connection: Connection) -> str:
+        """Read tick by tick until the connection dies or is left; returns why."""
+        due_s, step, district = clock.monotonic_s(), Step.READ, None
+        while not connection.dead:
+            now_s = clock.monotonic_s()
+            late_s = max(now_s - due_s, 0.0)
+            self._series.tick_late.observe(late_s)
+            last, step = step, self._step(now_s)
+            if step is Step.LEAVE:
+                self._series.leaves.inc()
+                return "on purpose: no room, and a client that does not read is dropped"
+            if step is Step.PAUSE and last is Step.READ:
+                self._series.pauses.inc()
+            if self._shared.district is not district:
+                district = self._shared.district
+                connection.subscribe(district.filters(self._lane))
+            if step is Step.READ:
+                connection.read(_PACKETS_MAX)
+            connection.tend(now_s)
+            connection.flush()
+            self._listening = step is Step.READ and connection.subscribed
+            if self._listening:
+                self._service.ready[self._mqtt] = True
+            due_s = max(clock.monotonic_s(), now_s + self._tick.next_s(late_s))
+            await asyncio.sleep(due_s - clock.monotonic_s())
+        return connection.dead
+
+    def _step(self, now_s: float) -> Step:
+        silent_s = self._stage.waited_s(now_s)
+        if self._service.ready.get(self._kafka) and silent_s > SILENT_S_MAX:
+            self._service.ready[self._kafka] = False
+        self._series.held_messages.set(self._held_messages)
+        self._series.held_bytes.set(self._held_bytes)
+        return self._flow.step(self._held_messages, self._held_bytes, silent_s, now_s)
+
+    async def _wait_to_return(self) -> None:
+        """Full jitter, and after leaving on purpose also until there is room again."""
+        while True:
+            await asyncio.sleep(random.uniform(0, _RETURN_S))  # noqa: S311 - jitter
+            silent_s = self._stage.waited_s(clock.monotonic_s())
+            if self._flow.may_return(self._held_messages, self._held_bytes, silent_s):
+                return
+
+    # -- deliver ---------------------------------------------------------------------------------
+
+    async def _deliver(self) -> None:
+        self._stage.begin()
+        await self._service.patiently(self._kafka, self._producer.start)
+        self._stage.moved()
+        while True:
+            await self._wait_for_work()
+            batch, self._buffer = self._buffer[:_BATCH_MAX], self._buffer[_BATCH_MAX:]
+            if self._buffer:
+                self._arrived.set()
+            effects = plan(
+                self._desk,
+                self._shared.district,
+                batch,
+                self._shared.stamp,
+                listening=self._listening,
+            )
+            if effects.records:
+                await self._write(effects)
+            self._settle(effects)
+
+    async def _wait_for_work(self) -> None:
+        """Until a message has come, or a heartbeat is due."""
+        due_us = heartbeat_due_us(self._desk, self._shared.district.view.partitions)
+        # A lane that does not listen has no heartbeats to write, but may listen again soon.
+        wait_s = max((due_us - clock.now_us()) / 1e6, 0.0) if self._listening else 0.1
+        try:
+            async with asyncio.timeout(min(wait_s, 1.0)):
+                await self._arrived.wait()
+        except TimeoutError:
+            pass
+        self._arrived.clear()
+
+    async def _write(self, effects: Plan) -> None:
+        """Return when Kafka has everything. While it is away this waits; `receive` goes on."""
+        began_s = clock.monotonic_s()
+        self._stage.begin()
+        await self._service.patiently(self._kafka, partial(self._producer.send, effects.records))
+        self._stage.moved()
+        self._series.kafka_wait.observe(clock.monotonic_s() - began_s)
+
+    def _settle(self, effects: Plan) -> None:
+        """Kafka has it: acknowledge in receive order, make room, count."""
+        connection = self._connection
+        for message in effects.messages:
+            if connection is None or not connection.acknowledge(message):
+                self._series.stale_acks.inc()
+            self._held_messages -= 1
+            self._held_bytes -= len(message.payload) + len(message.topic)
+        if connection is not None:
+            connection.flush()
+        self._series.written(effects)
+        self._shared.clock_errors.note(effects.corrected_device, effects.corrected_us)
+        if effects.messages:
+            self._service.passed(self._lane)
+        if effects.frames:
+            self._keep_clock()
+
+    def _keep_clock(self) -> None:
+        now_us = self._shared.stamp()
+        if now_us - self._kept_us < _KEPT_EACH_US:
+            return
+        self._kept_us = now_us
+        file = clock_file(self._shared.settings.bridge.state, self._lane)
+        fresh = file.with_suffix(".new")
+        try:
+            fresh.write_text(str(now_us), encoding="ascii")
+            fresh.replace(file)
+        except OSError as error:  # a full disk must not stop the fire; the clock guards restarts
+            if self._service.facts.get("clock_not_kept") != str(error):
+                self._service.facts["clock_not_kept"] = str(error)
+                self._service.logger.error("clock not kept", error=str(error))

@@ -1,0 +1,178 @@
+"""One tick of a lane as values: the records to write, what to acknowledge after that, the counts.
+
+Changes nothing but the lane's own `Desk` (sequence, what was told, when each partition was last
+written); waits for nothing, reads no clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest import rejects, unread
+from ingest.decode import Decoded, Ints, decode
+from ingest.device_types.reasons import Reason
+from ingest.mqtt.message import Message
+from ingest.routes import District
+from ingest.unread import Unread
+from sizao import frame, topics
+from sizao.frame import ROWS_MAX, Frame
+from sizao.kafka import Outgoing
+from sizao.units import Lane
+
+HEARTBEAT_US = 1_000_000
+
+# A temperature beside a fire state came over the alarm connection and goes to the readings.
+WRITES = {Lane.ALARM: (topics.ALARMS, topics.READINGS), Lane.TELEMETRY: (topics.READINGS,)}
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """What one lane remembers from tick to tick. `bridge` and lane name its frames' writer."""
+
+    bridge: str
+    lane: Lane
+    sequence: int
+    unread: Unread = field(default_factory=Unread)
+    written_us: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    @property
+    def writer(self) -> str:
+        """The frames' writer."""
+        return f"{self.bridge}.{self.lane}"
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What to do, in this order.
+
+    1. Write `records` and wait until Kafka has acknowledged every one.
+    2. Acknowledge `messages`, in the order in which they came.
+    3. Count.
+
+    Killed after 1: the broker sends the messages again, marked as such.
+    """
+
+    records: list[Outgoing]
+    messages: Sequence[Message]
+    readings: int = 0
+    frames: int = 0
+    rejects: Counter[Reason] = field(default_factory=Counter)
+    unread: int = 0
+    late_rows: int = 0
+    redelivered: int = 0
+    corrected_device: Ints = field(default_factory=lambda: np.empty(0, np.int32))
+    corrected_us: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+def plan(
+    desk: Desk,
+    district: District,
+    messages: Sequence[Message],
+    stamp: Callable[[], int],
+    *,
+    listening: bool,
+) -> Plan:
+    """Plan one tick. `stamp` gives the next instant of the bridge's rising clock.
+
+    `listening`: the lane hears its broker, so a partition without a frame gets a heartbeat.
+    """
+    decoded = decode(district, desk.lane, messages)
+    effects = Plan(records=[], messages=messages, readings=len(decoded.point))
+    _frames(desk, district, decoded, stamp, effects)
+    if listening:
+        _heartbeats(desk, district, stamp, effects)
+    for refused in decoded.refused:
+        message = messages[refused.message]
+        effects.records.append(
+            rejects.record(
+                message,
+                refused,
+                lane=desk.lane,
+                bridge=desk.bridge,
+                partitions=district.view.partitions,
+            )
+        )
+        effects.rejects.update(dict.fromkeys((reason for reason, _ in refused.faults), 1))
+        if desk.lane is Lane.ALARM and refused.unread:
+            said = desk.unread.tell(district, message, refused)
+            effects.unread += 1
+            if said is not None:
+                effects.records.append(unread.record(district, said))
+    effects.late_rows = int(np.count_nonzero(decoded.flags & frame.Flag.LATE))
+    effects.redelivered = sum(message.dup for message in messages)
+    effects.corrected_device, effects.corrected_us = decoded.corrected_device, decoded.corrected_us
+    return effects
+
+
+def _frames(
+    desk: Desk, district: District, decoded: Decoded, stamp: Callable[[], int], effects: Plan
+) -> None:
+    """One frame per topic and partition, split at the frame's bound."""
+    if not len(decoded.point):
+        return
+    place = decoded.partition * 2 + decoded.alarm
+    for number in np.unique(place).tolist():
+        rows = np.flatnonzero(place == number)
+        topic = topics.ALARMS if number % 2 else topics.READINGS
+        for start in range(0, len(rows), ROWS_MAX):
+            some = rows[start : start + ROWS_MAX]
+            one = Frame(
+                point=decoded.point[some].astype(np.uint32),
+                event_us=decoded.event_us[some],
+                value=decoded.value[some],
+                flags=decoded.flags[some],
+                received_us=stamp(),
+                generation=district.view.generation,
+                writer=desk.writer,
+                sequence=_next(desk),
+            )
+            _write(desk, effects, topic.name, number // 2, one)
+
+
+def _heartbeats(desk: Desk, district: District, stamp: Callable[[], int], effects: Plan) -> None:
+    now_us = stamp()
+    for topic in WRITES[desk.lane]:
+        for partition in range(district.view.partitions):
+            if now_us - desk.written_us.get((topic.name, partition), 0) < HEARTBEAT_US:
+                continue
+            one = frame.heartbeat(
+                received_us=stamp(),
+                generation=district.view.generation,
+                writer=desk.writer,
+                sequence=_next(desk),
+            )
+            _write(desk, effects, topic.name, partition, one)
+
+
+def heartbeat_due_us(desk: Desk, partitions: int) -> int:
+    """When the next partition of the lane has been without a frame for a second."""
+    return HEARTBEAT_US + min(
+        desk.written_us.get((topic.name, partition), 0)
+        for topic in WRITES[desk.lane]
+        for partition in range(partitions)
+    )
+
+
+def _next(desk: Desk) -> int:
+    desk.sequence += 1
+    return desk.sequence
+
+
+def _write(desk: Desk, effects: Plan, topic: str, partition: int, one: Frame) -> None:
+    value = frame.encode(one)
+    desk.written_us[topic, partition] = one.received_us
+    effects.frames += 1
+    effects.records.append(
+        Outgoing(
+            topic=topic,
+            partition=partition,
+            value=value,
+            headers=frame.headers(value),
+            timestamp_ms=one.received_us // 1000,
+        )
+    )

@@ -1,0 +1,212 @@
+"""From an MQTT topic to who speaks, at one generation of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.device_types import load, payload
+from ingest.device_types.compiled import compile_type
+from ingest.device_types.reasons import Reason
+from ingest.device_types.schema import CARRIER, KEY
+from sizao.errors import BadInput
+from sizao.registry.model import LifeState, View
+from sizao.units import Lane
+
+# Everything under up/<carrier>/alarm reaches the alarm connection, whether some type has such a
+# topic or not: what a device says there must not vanish because nobody subscribed.
+BASE_FILTERS = {Lane.ALARM: "up/+/alarm/#", Lane.TELEMETRY: "up/+/telemetry/#"}
+_UP = "up"
+
+
+class Refusal(NamedTuple):
+    """A message that reaches no device."""
+
+    reason: Reason
+    detail: str
+    device: int
+
+
+class Route(NamedTuple):
+    """A topic whose payload names its devices: the roster to look in, the types it may be."""
+
+    roster: Mapping[str, int]
+    types: tuple[int, ...]
+
+
+class Pattern(NamedTuple):
+    """A topic pattern and the ids of the types that have it."""
+
+    levels: tuple[str, ...]
+    types: frozenset[int]
+
+
+@dataclass(kw_only=True)
+class District:
+    """The registry as the bridge uses it. `topics` remembers where a topic leads.
+
+    Only topics of known devices and carriers are remembered, so the registry bounds it: a device
+    id, or below zero the place in `routes`.
+    """
+
+    view: View
+    readers: dict[int, payload.Reader]
+    broken: dict[str, str]
+    patterns: dict[Lane, tuple[Pattern, ...]]
+    keys: frozenset[str]
+    in_service: npt.NDArray[np.bool_]
+    type_of: list[int]
+    topics: dict[Lane, dict[bytes, int]] = field(
+        default_factory=lambda: {lane: {} for lane in Lane}
+    )
+    routes: list[Route] = field(default_factory=list)
+
+    def filters(self, lane: Lane) -> tuple[str, ...]:
+        """MQTT topic filters that the lane's connection subscribes to, sorted."""
+        base = BASE_FILTERS[lane]
+        own = {
+            "/".join("+" if level in {CARRIER, KEY} else level for level in pattern.levels)
+            for pattern in self.patterns[lane]
+            if f"up/+/{pattern.levels[2]}/#" != base
+        }
+        return (base, *sorted(own))
+
+    def resolve(self, lane: Lane, topic: bytes) -> int | Refusal:
+        """Device id, or below zero a route: `routes[-1 - n]`; or why it is neither."""
+        known = self.topics[lane].get(topic)
+        if known is not None:
+            return known
+        found = self._resolve(lane, topic)
+        if isinstance(found, int):
+            self.topics[lane][topic] = found
+        return found
+
+    def _resolve(self, lane: Lane, topic: bytes) -> int | Refusal:
+        levels = topic.decode(errors="backslashreplace").split("/")
+        patterns = [one for one in self.patterns[lane] if _fits(one.levels, levels)]
+        if not patterns:
+            if self.broken:
+                return Refusal(Reason.BROKEN_TYPE, "; ".join(sorted(self.broken)), 0)
+            return Refusal(Reason.UNKNOWN_TOPIC, f"no type of lane {lane} has this topic", 0)
+        carrier = levels[1]
+        if carrier not in self.view.carrier_site:
+            return Refusal(Reason.UNKNOWN_CARRIER, carrier, 0)
+        roster = self.view.roster[carrier]
+        keyed = [one for one in patterns if KEY in one.levels]
+        others = [one for one in patterns if KEY not in one.levels]
+        if keyed:
+            key, types = levels[keyed[0].levels.index(KEY)], _types(keyed)
+            if not others or key in roster:
+                return self._device(roster, key, types)
+        types = _types(others)
+        devices = {self.type_of[device] for device in roster.values()}
+        if not devices & types:
+            return Refusal(Reason.WRONG_TOPIC, "no device of this carrier speaks here", 0)
+        self.routes.append(Route(roster, tuple(sorted(devices & types))))
+        return -len(self.routes)
+
+    def _device(self, roster: Mapping[str, int], key: str, types: frozenset[int]) -> int | Refusal:
+        refused = self.refusal_of(roster, key)
+        if refused is not None:
+            return refused
+        device = roster[key]
+        kind = self.type_of[device]
+        if kind not in self.readers:
+            return Refusal(Reason.BROKEN_TYPE, self.name_of(kind), device)
+        if kind not in types:
+            return Refusal(Reason.WRONG_TOPIC, f"its type is {self.name_of(kind)}", device)
+        return device
+
+    def refusal_of(self, roster: Mapping[str, int], key: str) -> Refusal | None:
+        """Why a key is no device in service of this roster; None when it is one."""
+        device = roster.get(key, 0)
+        if not device:
+            reason = Reason.NOT_YOURS if key in self.keys else Reason.UNKNOWN_DEVICE
+            return Refusal(reason, key, 0)
+        if not self.in_service[device]:
+            return Refusal(Reason.NOT_IN_SERVICE, self.view.device_state[device], device)
+        return None
+
+    def name_of(self, kind: int) -> str:
+        """Name of a type id."""
+        return self.view.types[kind].name if kind in self.view.types else f"type {kind}"
+
+    def site_of(self, device: int, carrier: str) -> int:
+        """The device's site, else the carrier's, else 0."""
+        if device:
+            return int(self.view.device_site[device])
+        return self.view.carrier_site.get(carrier, 0)
+
+
+def carrier_of(topic: bytes) -> str:
+    """The MQTT user name in a topic; empty where there is none."""
+    levels = topic.split(b"/", 2)
+    fits = len(levels) > 1 and levels[0] == _UP.encode()
+    return levels[1].decode(errors="backslashreplace") if fits else ""
+
+
+def _types(patterns: Iterable[Pattern]) -> frozenset[int]:
+    return frozenset().union(*(pattern.types for pattern in patterns))
+
+
+def _fits(pattern: tuple[str, ...], levels: list[str]) -> bool:
+    return len(pattern) == len(levels) and all(
+        want in {CARRIER, KEY} or want == level for want, level in zip(pattern, levels, strict=True)
+    )
+
+
+def district(view: View) -> District:
+    """Compile what a view holds. A type that does not compile is named in `broken`, never raised.
+
+    Takes seconds at 400,000 devices: call it off the event loop.
+    """
+    readers: dict[int, payload.Reader] = {}
+    broken: dict[str, str] = {}
+    in_use = set(view.device_type[view.device_live].tolist())
+    for kind, entry in sorted(view.types.items()):
+        if kind not in in_use:
+            continue
+        try:
+            readers[kind] = payload.reader(compile_type(entry.document, entry.name))
+        except BadInput as error:
+            broken[entry.name] = str(error)
+    states = np.array(view.device_state, dtype=object)
+    out = (states == LifeState.PLANNED) | (states == LifeState.RETIRED)
+    keys = frozenset(key for roster in view.roster.values() for key in roster)
+    return District(
+        view=view,
+        readers=readers,
+        broken=broken,
+        patterns=_patterns(readers, broken),
+        keys=keys,
+        in_service=view.device_live & ~out,
+        type_of=view.device_type.tolist(),
+    )
+
+
+def _patterns(
+    readers: dict[int, payload.Reader], broken: dict[str, str]
+) -> dict[Lane, tuple[Pattern, ...]]:
+    """Patterns by lane. Where two types disagree on the lane of a topic, the alarm lane has it."""
+    types: dict[tuple[Lane, str], set[int]] = {}
+    for kind, reader in readers.items():
+        for pattern, lane in reader.compiled.patterns:
+            types.setdefault((lane, pattern), set()).add(kind)
+    alarms = [pattern for lane, pattern in types if lane is Lane.ALARM]
+    for lane, pattern in list(types):
+        if lane is Lane.TELEMETRY and any(load.overlap(pattern, alarm) for alarm in alarms):
+            kinds = types.pop((lane, pattern))
+            types.setdefault((Lane.ALARM, pattern), set()).update(kinds)
+            broken.setdefault(pattern, "of lane telemetry in one type, of lane alarm in another")
+    return {
+        lane: tuple(
+            Pattern(tuple(pattern.split("/")), frozenset(kinds))
+            for (of, pattern), kinds in sorted(types.items())
+            if of is lane
+        )
+        for lane in Lane
+    }

@@ -1,0 +1,79 @@
+"""The bridge's series, per lane; every label value made at start."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.device_types.reasons import Reason
+from ingest.plan import Plan
+from sizao.metrics import Metrics
+from sizao.units import Lane
+
+
+class LaneSeries:
+    """What one lane counts. Counts are taken when Kafka has what is counted."""
+
+    def __init__(self, metrics: Metrics, lane: Lane) -> None:
+        """Names begin with the lane: `sizao_bridge_alarm_messages_total`."""
+
+        def name(what: str) -> str:
+            return f"{lane}_{what}"
+
+        self.messages = metrics.counter(name("messages"), "acknowledged towards the broker or dead")
+        self.readings = metrics.counter(name("readings"), "rows written to Kafka")
+        self.frames = metrics.counter(name("frames"), "frames written, heartbeats included")
+        self.rejects = metrics.reasons(name("rejects"), "refusals by reason", "reason", Reason)
+        self.unread = metrics.counter(name("unread"), "payloads that became unread signals")
+        self.late = metrics.counter(name("late"), "rows over a minute old when they came")
+        self.redelivered = metrics.counter(
+            name("redelivered"), "messages that the broker sent again"
+        )
+        self.clock_corrected = metrics.counter(
+            name("clock_corrected"), "entries whose device clock was not believed"
+        )
+        self.stale_acks = metrics.counter(
+            name("stale_acks"), "acknowledgements dropped because their connection had died"
+        )
+        self.sessions_lost = metrics.counter(
+            name("sessions_lost"), "reconnects on which the broker had forgotten the session"
+        )
+        self.connects = metrics.counter(name("connects"), "connections made to the broker")
+        self.pauses = metrics.counter(name("pauses"), "times that reading stopped at a bound")
+        self.leaves = metrics.counter(name("leaves"), "disconnects on purpose after a long pause")
+        self.held_messages = metrics.gauge(name("held_messages"), "read and not yet acknowledged")
+        self.held_bytes = metrics.gauge(name("held_bytes"), "their payloads")
+        self.kafka_wait = metrics.seconds(name("kafka_wait_seconds"), "until Kafka acknowledged")
+        self.tick_late = metrics.seconds(name("tick_late_seconds"), "how late a tick began")
+
+    def written(self, effects: Plan) -> None:
+        """Kafka has it all."""
+        self.messages.inc(len(effects.messages))
+        self.readings.inc(effects.readings)
+        self.frames.inc(effects.frames)
+        self.unread.inc(effects.unread)
+        self.late.inc(effects.late_rows)
+        self.redelivered.inc(effects.redelivered)
+        self.clock_corrected.inc(len(effects.corrected_device))
+        for reason, count in effects.rejects.items():
+            self.rejects.add(reason, count)
+
+
+class ClockErrors:
+    """By device id: how often its clock was not believed, and how far it was off the last time."""
+
+    def __init__(self) -> None:
+        """Grows with the registry."""
+        self.count: npt.NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self.last_us: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+
+    def note(self, device: npt.NDArray[np.int32], off_us: npt.NDArray[np.int64]) -> None:
+        """Count one tick's corrections."""
+        if not len(device):
+            return
+        missing = int(device.max()) + 1 - len(self.count)
+        if missing > 0:
+            self.count = np.pad(self.count, (0, missing))
+            self.last_us = np.pad(self.last_us, (0, missing))
+        np.add.at(self.count, device, 1)
+        self.last_us[device] = off_us

@@ -1,0 +1,60 @@
+"""What `sizao bridge` reads of the settings file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ingest.mqtt.client import MqttSettings
+from sizao.db import DatabaseSettings
+from sizao.frame import WRITER_BYTES_MAX
+from sizao.kafka import KafkaSettings
+from sizao.settings import HttpSettings
+
+_LANE_BYTES = len(".telemetry")
+
+
+class Bound(BaseModel):
+    """How much a lane holds that its broker has not been told of; beyond it, it stops reading."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    messages: int = Field(gt=0, le=60_000, description="below the broker's window of 65,535")
+    megabytes: int = Field(default=16, gt=0, le=256)
+
+
+class BridgeSection(BaseModel):
+    """`bridge:` of the settings file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: str = Field(
+        default="b0",
+        pattern=r"^[a-z0-9_-]+$",
+        max_length=WRITER_BYTES_MAX - _LANE_BYTES,
+        description="its name for life: MQTT client ids and the frames' writer come from it",
+    )
+    http: HttpSettings = HttpSettings()
+    state: Path = Field(
+        default=Path(), description="registry cache and clocks; left out: beside this file"
+    )
+    device_types: Path | None = Field(
+        default=None, description="an operator's own folder of device types, checked at first start"
+    )
+    tick_ms: int = Field(default=20, ge=5, le=1000, description="of a machine that keeps up")
+    tick_busy_ms: int = Field(default=50, ge=5, le=1000, description="of one that does not")
+    # An alarm is 200 bytes: 50,000 of them fit into the 16 MB, and 10 % of a district's 400,000
+    # devices may alarm at once. Telemetry has the broker's disk behind it and gains nothing by
+    # waiting here: 20,000 are one second of the busiest district.
+    alarm_bound: Bound = Bound(messages=50_000)
+    telemetry_bound: Bound = Bound(messages=20_000)
+
+
+class BridgeSettings(BaseModel):
+    """Sections of the file that the bridge reads."""
+
+    kafka: KafkaSettings = KafkaSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    mqtt: MqttSettings = MqttSettings()
+    bridge: BridgeSection = BridgeSection()
