@@ -1,0 +1,1 @@
+"""Frames in, signals out. A thin loop (`detect`) around plain functions over arrays."""

@@ -1,0 +1,106 @@
+"""One frame into rounds: at most one reading per point in each, in event-time order.
+
+Grouping and ordering is ONE sort of a packed uint64 (slot, event time, position); a lexsort or a
+stable argsort costs 20 times as much (reference: detection.md section 7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.rule import Array
+
+KEY_BITS = 64
+_POSITIONS: npt.NDArray[np.uint64] = np.arange(1 << 16, dtype=np.uint64)  # frames hold 40,000 rows
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Columns of readings of one frame; `received_us` is the frame's."""
+
+    received_us: int
+    slot: npt.NDArray[np.int64]
+    event_us: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float32]
+    flags: npt.NDArray[np.uint8]
+
+    def only(self, index: Array | slice) -> Rows:
+        """The rows at `index` (positions or a mask)."""
+        return Rows(
+            self.received_us,
+            self.slot[index],
+            self.event_us[index],
+            self.value[index],
+            self.flags[index],
+        )
+
+
+def rounds(rows: Rows, *, keep_changes: bool) -> tuple[list[Rows], int]:
+    """Rounds of at most one reading per slot, each slot's readings in event-time order.
+
+    `rows` may repeat slots; they all lie within the span that `state` lets pass. Readings with an
+    equal slot and event time are one reading said twice: the first is kept, the others are dropped
+    and counted (second result). `keep_changes` (alarm lane) drops only those that also repeat the
+    value: a device whose clock has steps of a second may say normal and alarm within one.
+    """
+    if len(rows.slot) < 2:  # noqa: PLR2004 - nothing to order
+        return ([rows] if len(rows.slot) else []), 0
+    order = _order(rows.slot, rows.event_us)
+    rows = rows.only(order)
+    same = rows.slot[1:] == rows.slot[:-1]
+    if not same.any():
+        return [rows], 0
+    again = same & (rows.event_us[1:] == rows.event_us[:-1])
+    if keep_changes:
+        again &= rows.value[1:] == rows.value[:-1]
+    dropped = int(np.count_nonzero(again))
+    if dropped:
+        keep = np.ones(len(rows.slot), np.bool_)
+        keep[1:] = ~again
+        rows = rows.only(keep)
+    return _by_rank(rows), dropped
+
+
+def _order(slot: npt.NDArray[np.int64], event_us: npt.NDArray[np.int64]) -> Array:
+    """Positions sorted by slot, event time, position."""
+    base_us = event_us.min()
+    position_bits = (len(slot) - 1).bit_length()
+    time_bits = int(event_us.max() - base_us).bit_length()
+    slot_bits = int(slot.max()).bit_length()
+    coarse = max(0, slot_bits + time_bits + position_bits - KEY_BITS)
+    key = (event_us - base_us).view(np.uint64)
+    if coarse:
+        key = key >> np.uint64(coarse)
+    key = key << np.uint64(position_bits)
+    key |= slot.view(np.uint64) << np.uint64(time_bits - coarse + position_bits)
+    key |= _POSITIONS[: len(slot)]
+    key.sort()
+    key &= np.uint64((1 << position_bits) - 1)
+    order: Array = key.view(np.int64)
+    if coarse and _out_of_order(slot[order], event_us[order]):
+        # A frame that spans a day and whose readings of one point lie microseconds apart.
+        return np.lexsort((event_us, slot))
+    return order
+
+
+def _out_of_order(slot: Array, event_us: Array) -> bool:
+    return bool(((slot[1:] == slot[:-1]) & (event_us[1:] < event_us[:-1])).any())
+
+
+def _by_rank(rows: Rows) -> list[Rows]:
+    """Split sorted rows by the rank of each within its slot."""
+    count = len(rows.slot)
+    index = np.arange(count)
+    first = np.ones(count, np.bool_)
+    first[1:] = rows.slot[1:] != rows.slot[:-1]
+    rank = index - np.maximum.accumulate(np.where(first, index, 0))
+    bits = (count - 1).bit_length()
+    key = rank << bits | index
+    key.sort()
+    order = key & ((1 << bits) - 1)
+    ends = np.cumsum(np.bincount(rank)).tolist()
+    rows = rows.only(order)
+    return [rows.only(slice(start, end)) for start, end in zip([0, *ends[:-1]], ends, strict=True)]

@@ -1,0 +1,216 @@
+"""Features of temperature points, computed once per reading and shared by all rules.
+
+Every point carries its newest reading, when it came and a slow baseline of its own. With g =
+dt/(tau + dt), a stand-in for 1 - exp(-dt/tau) with the same limits:
+
+    y = x, but the previous reading when x jumped up by more than 15 K (jump hold)
+    r = y - b                      rise over the baseline, taken before it moves
+    b += g * min(r, 2 K)           tau 600 s; 150 s when r < 0
+
+The clip keeps a fire from dragging its baseline up. In two cases the baseline does not follow, so
+that one corrupt reading can never make a rise of the healthy ones behind it:
+
+- a step that jumps up by more than 15 K or drops by more than 5 K moves no baseline. (A thermistor
+  that reads -40 degC once would pull b down by 17 K at 60 s sampling, and the room would then look
+  17 K too warm for minutes);
+- a jump or drop right behind the reading that seeded the baseline seeds it anew.
+
+Source: gated baseline, jump hold and their figures: measured on recorded fires (docs/packs.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors.batch import Rows
+from detectors.rule import Array, Block, Column
+from sizao.frame import Flag
+
+SECOND_US = 1_000_000
+NEVER_US = -(1 << 60)
+"""`last_us` of a point that was never read: far enough to be a gap, near enough to subtract."""
+
+Float32s = npt.NDArray[np.float32]
+Int64s = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+COLUMNS: tuple[Column, ...] = (
+    Column("x_c", "float32"),
+    Column("baseline_c", "float32"),
+    Column("last_us", "int64", NEVER_US),
+    Column("seed_us", "int64", NEVER_US),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """Temperature features. `gap_s`: a longer silence seeds the baseline anew."""
+
+    tau_s: float = 600.0
+    tau_fall_s: float = 150.0
+    clip_k: float = 2.0
+    jump_k: float = 15.0
+    drop_k: float = 5.0
+    gap_s: float = 1800.0
+    warm_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """Temperature readings of one round, each the newest of its point, with what they mean.
+
+    `before_c`, `before_us`: the point's previous reading (`before_us` is NEVER_US for the first).
+    `baseline_c` is the one that `rise_k` was taken over. `gap`: the reading seeded the baseline.
+    """
+
+    slot: Int64s
+    event_us: Int64s
+    flags: npt.NDArray[np.uint8]
+    x_c: Float32s
+    before_c: Float32s
+    before_us: Int64s
+    baseline_c: Float32s
+    rise_k: Float32s
+    rise_raw_k: Float32s
+    gap: Bools
+    block: Block
+    warm_us: int
+
+    @property
+    def seed_us(self) -> Int64s:
+        """Event time of the reading that seeded each baseline."""
+        return self.block["seed_us"].take(self.slot)
+
+    @property
+    def warm(self) -> Bools:
+        """Where the baseline is old enough to judge by; taken only when somebody asks."""
+        return self.event_us - self.seed_us >= self.warm_us
+
+    def only(self, index: Array) -> Heat:
+        """The rows at `index`."""
+        return Heat(
+            self.slot[index],
+            self.event_us[index],
+            self.flags[index],
+            self.x_c[index],
+            self.before_c[index],
+            self.before_us[index],
+            self.baseline_c[index],
+            self.rise_k[index],
+            self.rise_raw_k[index],
+            self.gap[index],
+            self.block,
+            self.warm_us,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LateHeat:
+    """Temperature readings older than the newest of their point; they move no baseline.
+
+    `newest_c`, `newest_us`: the point's newest reading.
+    """
+
+    slot: Int64s
+    event_us: Int64s
+    flags: npt.NDArray[np.uint8]
+    x_c: Float32s
+    newest_c: Float32s
+    newest_us: Int64s
+
+
+def split(block: Block, rows: Rows) -> tuple[Rows, LateHeat | None, int]:
+    """Rows in order, late rows, and how many were dropped as said twice: of equal event time, or
+    the newest reading delivered again without a time of its own.
+    """
+    newest_us = block["last_us"].take(rows.slot)
+    again = _again(block, rows, newest_us)
+    if again.any():
+        first, late_first, twice = split(block, rows.only(~again))
+        return first, late_first, twice + int(np.count_nonzero(again))
+    ordered = rows.event_us > newest_us
+    if ordered.all():
+        return rows, None, 0
+    is_late = rows.event_us < newest_us
+    late = rows.only(is_late)
+    twice = len(rows.slot) - int(np.count_nonzero(ordered)) - len(late.slot)
+    found = LateHeat(
+        late.slot,
+        late.event_us,
+        late.flags,
+        late.value,
+        block["x_c"].take(late.slot),
+        newest_us[is_late],
+    )
+    return rows.only(ordered), found, twice
+
+
+_OWN_ARRIVAL = int(Flag.NO_DEVICE_TIME | Flag.CLOCK_CORRECTED)
+
+
+def delivered_again(flags: npt.NDArray[np.uint8]) -> Bools:
+    """Where MQTT delivered a message again that bears the time of its arrival."""
+    again: Bools = (flags & Flag.REDELIVERED != 0) & (flags & _OWN_ARRIVAL != 0)
+    return again
+
+
+def _again(block: Block, rows: Rows, newest_us: Int64s) -> Bools:
+    """Rows that MQTT delivered again and that bear the time of their arrival, unchanged in value:
+    one corrupt reading, acknowledged too late, would else be two in a row.
+    """
+    again = delivered_again(rows.flags)
+    if again.any():
+        again &= (rows.value == block["x_c"].take(rows.slot)) & (newest_us > 0)
+    return again
+
+
+def update(block: Block, params: Params, rows: Rows) -> Heat:
+    """Move the state of the rows' points (in place) and say what the readings mean.
+
+    Rows are in order (`split`), within the physical range, a slot at most once.
+    """
+    slot, x = rows.slot, rows.value
+    before_us, before = block["last_us"].take(slot), block["x_c"].take(slot)
+    baseline = block["baseline_c"].take(slot)
+    dt_s = (rows.event_us - before_us).astype(np.float32)
+    dt_s *= np.float32(1e-6)
+    gap = dt_s > params.gap_s
+    step = x - before
+    y, frozen = x, None
+    odd = (step > params.jump_k) | (step < -params.drop_k) | gap
+    if odd.any():
+        gap |= (block["seed_us"].take(slot) == before_us) & odd
+        held = (step > params.jump_k) & ~gap
+        y = np.where(held, before, x)
+        frozen = odd
+        np.copyto(baseline, x, where=gap)
+        block["seed_us"][slot[gap]] = rows.event_us[gap]
+    rise, rise_raw = y - baseline, x - baseline
+    tau_s = np.where(rise < 0, np.float32(params.tau_fall_s), np.float32(params.tau_s))
+    tau_s += dt_s
+    move = np.minimum(rise, np.float32(params.clip_k))
+    move *= dt_s
+    move /= tau_s
+    if frozen is not None:
+        move[frozen] = 0
+    move += baseline
+    block["baseline_c"][slot] = move
+    block["x_c"][slot] = x
+    block["last_us"][slot] = rows.event_us
+    return Heat(
+        slot=slot,
+        event_us=rows.event_us,
+        flags=rows.flags,
+        x_c=x,
+        before_c=before,
+        before_us=before_us,
+        baseline_c=baseline,
+        rise_k=rise,
+        rise_raw_k=rise_raw,
+        gap=gap,
+        block=block,
+        warm_us=int(params.warm_s * SECOND_US),
+    )

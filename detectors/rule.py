@@ -1,0 +1,123 @@
+"""What a rule is: the contract between the fold and the files in `rules/`.
+
+A rule is a module. It keeps its state in arrays indexed by slot (`Block`), is handed columns of
+readings that hold at most one reading per slot, and answers with the few findings among them.
+Nothing here or in a rule knows a registry, a clock or a device object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sizao.signal import Evidence, Kind, Phase, Tier
+from sizao.units import Lane
+
+Array = npt.NDArray[Any]
+Block = dict[str, Array]
+"""Columns by name, one item per slot; mutated in place by `step`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One state array: its name, type and the value of a slot that was never touched.
+
+    Prefer fill 0: pages of zeros that nobody writes cost no memory and nothing in a snapshot.
+    """
+
+    name: str
+    dtype: str
+    fill: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """What the registry says about each slot of a fold, as far as rules may use it."""
+
+    quantity: npt.NDArray[np.int16]
+    heat_limit_c: npt.NDArray[np.float32]
+
+
+@dataclass(slots=True, kw_only=True)
+class Finding:
+    """One thing to say about one slot; the fold makes the signal of it."""
+
+    slot: int
+    kind: Kind
+    tier: Tier
+    phase: Phase
+    onset_us: int
+    event_us: int
+    evidence: Evidence
+    late: bool = False
+    self_test: bool = False
+
+
+class Rule(Protocol):
+    """A module in `rules/`, as the fold sees it.
+
+    `READS` names the columns that `step` gets: `heat` (features.Heat: temperature, in event order)
+    or `state` (batch.Rows of the alarm lane, as they came). A module may also define
+    `late(block, params, rows, points)` for readings older than the newest of their point, and
+    `tick(block, params, clock_us)` for what ends by the log's clock; see `late_of`, `tick_of`.
+    """
+
+    NAME: str
+    VERSION: int
+    LANE: Lane
+    READS: str
+    MEMORY_S: int
+    COLUMNS: tuple[Column, ...]
+    Params: type[Any]
+
+    def step(self, block: Block, params: Any, rows: Any, points: Points) -> list[Finding]:
+        """Judge one round: mutates `block`, never `rows`."""
+        ...
+
+
+Late = Callable[[Block, Any, Any, Points], list[Finding]]
+Tick = Callable[[Block, Any, int, Points], list[Finding]]
+
+
+def late_of(rule: Rule) -> Late | None:
+    """The rule's judgement of late readings, if it has one."""
+    return getattr(rule, "late", None)
+
+
+def tick_of(rule: Rule) -> Tick | None:
+    """The rule's judgement of time passing, if it has one."""
+    return getattr(rule, "tick", None)
+
+
+def key_of(rule: Rule) -> str:
+    """Name of the rule's block in a snapshot: a new version starts cold."""
+    return f"{rule.NAME}@{rule.VERSION}"
+
+
+def empty_block(columns: tuple[Column, ...], slots: int) -> Block:
+    """A block of `slots` untouched slots."""
+    return {column.name: _fresh(column, slots) for column in columns}
+
+
+def move_block(block: Block, columns: tuple[Column, ...], slots: int, place: Array) -> Block:
+    """A block of `slots` slots in which old slot i stands at `place[i]`; -1 drops it."""
+    moved = empty_block(columns, slots)
+    kept = place >= 0
+    for name, column in moved.items():
+        column[place[kept]] = block[name][kept]
+    return moved
+
+
+def _fresh(column: Column, slots: int) -> Array:
+    if column.fill == 0:
+        return np.zeros(slots, column.dtype)
+    return np.full(slots, column.fill, column.dtype)
+
+
+def number(value: Any) -> float:
+    """A float32 of the arrays as the float that every machine prints alike."""
+    return float(np.float32(value))

@@ -1,0 +1,161 @@
+"""A temperature no certified heat detector of the class may ignore, in two samples.
+
+Fire signature: the room at the sensor is burning hot, whatever it was before.
+Misses: every fire that has not yet heated the sensor to its limit (in large rooms, most); it is the
+path that needs no history, so it judges from a point's second reading on.
+Source: EN 54-5:2017 table 1 and GB 4716-2005, static response minimum by class (`sizao.limits`);
+two samples because single corrupt readings occur (6 in 0.48 quiet device-years measured).
+
+Urgent: x >= limit in two samples in a row. Over when x stays 10 K under the limit for 3 min.
+Readings older than the newest of their point count too, apart from those in order: two late hot
+ones with different event times, with no late cooler one between them, or one beside a hot newest
+reading, at most 2 h apart. So a fire that a device reports only after it found its network again
+is said, as late; and an old cool reading never takes a hit away from the live ones.
+
+Worked example, class A1 (54 degC), no history: 53.9, 54.0, 55.0: urgent at the third. Class B
+(69 degC): the same readings say nothing. 53.0, 200.0, 53.0: nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors import latch
+from detectors.features import Heat, LateHeat, delivered_again
+from detectors.latch import Judged
+from detectors.rule import Array, Block, Column, Finding, Points, number
+from sizao.frame import Flag
+from sizao.limits import STATIC_MINIMUM_C
+from sizao.signal import Evidence, Kind, Phase, Tier
+from sizao.units import Lane
+
+NAME = "heat_fixed"
+VERSION = 1
+LANE = Lane.TELEMETRY
+READS = "heat"
+MEMORY_S = 1800
+_SECOND_US = 1_000_000
+_LOWEST_C = STATIC_MINIMUM_C.min()
+_LINE = "urgent"
+
+COLUMNS: tuple[Column, ...] = (
+    Column("busy", "bool"),  # something below is not untouched: look at the point's next reading
+    Column("hits_count", "int8"),
+    Column("late_us", "int64"),  # event time of the newest late hot reading, 0 for none
+    Column("late_c", "float32"),
+    *latch.columns(_LINE),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """The limit itself is the class's (`sizao.limits`)."""
+
+    samples_count: int = 2
+    clear_below_limit_k: float = 10.0
+    clear_s: int = 180
+    rearm_s: int = 7200
+    late_apart_s: int = 7200
+
+
+def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Finding]:
+    """Judge one round of readings in order."""
+    index = np.flatnonzero((rows.x_c >= _LOWEST_C) | block["busy"].take(rows.slot))
+    if not len(index):
+        return []
+    rows = rows.only(index)
+    slot = rows.slot
+    limit_c = points.heat_limit_c[slot]
+    hot = rows.x_c >= limit_c
+    hits = np.where(hot, np.minimum(block["hits_count"][slot] + 1, params.samples_count), 0)
+    block["hits_count"][slot] = hits
+    judged = Judged(
+        slot=slot,
+        event_us=rows.event_us,
+        since_us=rows.before_us,
+        holds=hits >= params.samples_count,
+        calm=rows.x_c < limit_c - params.clear_below_limit_k,
+        gap=rows.gap,
+    )
+    events = latch.follow(
+        latch.of(block, _LINE),
+        judged,
+        clear_us=params.clear_s * _SECOND_US,
+        rearm_us=params.rearm_s * _SECOND_US,
+    )
+    _mark_busy(block, slot)
+    found = []
+    warm = rows.warm
+    for row, phase, onset_us in events:
+        evidence = _evidence(params, float(limit_c[row]), rows.before_c[row], rows.x_c[row])
+        evidence |= {"before_us": int(rows.before_us[row]), "warm": bool(warm[row])}
+        found += [_finding(rows, row, phase, onset_us, evidence)]
+    return found
+
+
+def late(block: Block, params: Params, rows: LateHeat, points: Points) -> list[Finding]:
+    """Judge one round of late readings."""
+    slot, event_us = rows.slot, rows.event_us
+    limit_c = points.heat_limit_c[slot]
+    hot = rows.x_c >= limit_c
+    late_us, late_c = block["late_us"][slot], block["late_c"][slot]
+    apart_us = params.late_apart_s * _SECOND_US
+    other = (event_us != late_us) & ~(delivered_again(rows.flags) & (rows.x_c == late_c))
+    beside_late = (late_us > 0) & other & (np.abs(event_us - late_us) <= apart_us)
+    beside_newest = (block["hits_count"][slot] > 0) & (rows.newest_us - event_us <= apart_us)
+    other_us = np.where(beside_newest, rows.newest_us, late_us)
+    judged = Judged(
+        slot=slot,
+        event_us=event_us,
+        since_us=np.minimum(event_us, other_us),
+        holds=hot & (beside_late | beside_newest),
+        calm=np.zeros(len(slot), np.bool_),
+        gap=np.zeros(len(slot), np.bool_),
+    )
+    events = latch.raise_late(latch.of(block, _LINE), judged)
+    block["late_us"][slot] = np.where(hot, event_us, 0)
+    block["late_c"][slot] = np.where(hot, rows.x_c, np.float32(0))
+    _mark_busy(block, slot)
+    found = []
+    for row, phase, onset_us in events:
+        other_c = rows.newest_c[row] if beside_newest[row] else late_c[row]
+        evidence = _evidence(params, float(limit_c[row]), other_c, rows.x_c[row])
+        evidence |= {"before_us": int(other_us[row]), "out_of_order": True}
+        found += [_finding(rows, row, phase, onset_us, evidence)]
+    return found
+
+
+def _mark_busy(block: Block, slot: Array) -> None:
+    block["busy"][slot] = (block["hits_count"][slot] > 0) | block[f"{_LINE}.active"][slot]
+
+
+def _evidence(params: Params, limit_c: float, other_c: Array, x_c: Array) -> Evidence:
+    value_c = number(x_c)
+    return {
+        "quantity": "temperature_c",
+        "unit": "degC",
+        "values": [number(other_c), value_c],
+        "limit_c": limit_c,
+        "margin_k": value_c - limit_c,
+        "samples_count": params.samples_count,
+        "clear_below_c": limit_c - params.clear_below_limit_k,
+        "clear_s": params.clear_s,
+    }
+
+
+def _finding(
+    rows: Heat | LateHeat, row: int, phase: Phase, onset_us: int, evidence: Evidence
+) -> Finding:
+    event_us = int(rows.event_us[row])
+    return Finding(
+        slot=int(rows.slot[row]),
+        kind=Kind.FIRE,
+        tier=Tier.URGENT,
+        phase=phase,
+        onset_us=onset_us,
+        event_us=event_us,
+        late=bool(rows.flags[row] & Flag.LATE),
+        evidence=evidence | {"value_us": event_us},
+    )
