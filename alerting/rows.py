@@ -1,0 +1,196 @@
+"""Rows of this room's tables, both ways. Pure.
+
+Rows are written as one JSON array per statement (`jsonb_populate_recordset`): one round trip for a
+batch, whatever its size, and no SQL built from values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from alerting.model import (
+    Incident,
+    Key,
+    Member,
+    Nature,
+    Placed,
+    Recorded,
+    State,
+    Transition,
+    Verdict,
+)
+from sizao.signal import Evidence, Kind, Signal, Tier
+
+Row = dict[str, object]
+
+INCIDENT_COLUMNS = (
+    "id, site, kind, nature, tier, state, verdict, verdict_cause, verdict_devices, version,"
+    " opened_us, onset_us, last_us, changed_us, closed_us, late, deciding, members, alarm_member,"
+    " alarm_us"
+)
+MEMBER_COLUMNS = "incident, member, device, tier, onset, joined_us, last_us, cleared_us"
+
+
+def insert(table: str, rows: Sequence[Row], rest: str = "") -> tuple[bytes, tuple[str]]:
+    """Statement and parameters that insert `rows`, all of one shape. Names come from this room's
+    code, never from outside.
+    """
+    columns = ", ".join(rows[0])
+    query = (
+        f"INSERT INTO {table} ({columns}) SELECT {columns}"
+        f" FROM jsonb_populate_recordset(NULL::{table}, %s::jsonb) {rest}"
+    )
+    return query.encode(), (msgspec.json.encode(list(rows)).decode(),)
+
+
+def upsert(table: str, keys: str, rows: Sequence[Row]) -> tuple[bytes, tuple[str]]:
+    """As `insert`; a row whose `keys` are there replaces the old one."""
+    values = ", ".join(f"{column} = EXCLUDED.{column}" for column in rows[0])
+    return insert(table, rows, f"ON CONFLICT ({keys}) DO UPDATE SET {values}")
+
+
+def incident_row(incident: Incident) -> Row:
+    """Columns as in INCIDENT_COLUMNS."""
+    return {
+        "id": incident.id,
+        "site": incident.key.site,
+        "kind": incident.key.kind,
+        "nature": incident.key.nature,
+        "tier": incident.tier,
+        "state": incident.state,
+        "verdict": incident.verdict,
+        "verdict_cause": incident.verdict_cause,
+        "verdict_devices": list(incident.verdict_devices),
+        "version": incident.version,
+        "opened_us": incident.opened_us,
+        "onset_us": incident.onset_us,
+        "last_us": incident.last_us,
+        "changed_us": incident.changed_us,
+        "closed_us": incident.closed_us,
+        "late": incident.late,
+        "deciding": incident.deciding,
+        "members": incident.members,
+        "alarm_member": incident.alarm_member,
+        "alarm_us": incident.alarm_us,
+    }
+
+
+def incident_of(row: Sequence[Any]) -> Incident:
+    """An incident from a row of INCIDENT_COLUMNS, without members."""
+    return Incident(
+        id=row[0],
+        key=Key(row[1], Kind(row[2]), Nature(row[3])),
+        tier=Tier(row[4]),
+        state=State(row[5]),
+        verdict=None if row[6] is None else Verdict(row[6]),
+        verdict_cause=row[7],
+        verdict_devices=tuple(row[8]),
+        version=row[9],
+        opened_us=row[10],
+        onset_us=row[11],
+        last_us=row[12],
+        changed_us=row[13],
+        closed_us=row[14],
+        late=row[15],
+        deciding=row[16],
+        members=row[17],
+        alarm_member=row[18],
+        alarm_us=row[19],
+    )
+
+
+def member_row(placed: Placed) -> Row:
+    """Columns as in MEMBER_COLUMNS."""
+    member = placed.member
+    return {
+        "incident": placed.incident,
+        "member": member.name,
+        "device": member.device,
+        "tier": member.tier,
+        "onset": member.onset,
+        "joined_us": member.joined_us,
+        "last_us": member.last_us,
+        "cleared_us": member.cleared_us,
+    }
+
+
+def member_of(row: Sequence[Any]) -> tuple[str, Member]:
+    """Incident id and member from a row of MEMBER_COLUMNS."""
+    return row[0], Member(
+        name=row[1],
+        device=row[2],
+        tier=Tier(row[3]),
+        onset=row[4],
+        joined_us=row[5],
+        last_us=row[6],
+        cleared_us=row[7],
+    )
+
+
+def signal_row(recorded: Recorded, now_us: int) -> Row:
+    """A signal and what it became."""
+    signal = recorded.signal
+    return {
+        "id": signal.id,
+        "onset": signal.onset,
+        "rule": signal.rule,
+        "rule_version": signal.rule_version,
+        "kind": signal.kind,
+        "tier": signal.tier,
+        "phase": signal.phase,
+        "subject_type": signal.subject.type,
+        "subject": signal.subject.id,
+        "site": signal.site,
+        "device": signal.device,
+        "onset_us": signal.onset_us,
+        "event_us": signal.event_us,
+        "received_us": signal.received_us,
+        "generation": signal.generation,
+        "late": signal.late,
+        "self_test": signal.self_test,
+        "evidence": signal.evidence,
+        "nature": recorded.nature,
+        "stored_us": now_us,
+        "incident": recorded.incident or None,
+        "became": recorded.became,
+    }
+
+
+def transition_row(transition: Transition) -> Row:
+    """A line of the time line."""
+    return {
+        "id": transition.id,
+        "incident": transition.incident,
+        "version": transition.version,
+        "cause": transition.cause,
+        "cause_kind": transition.cause_kind,
+        "what": transition.what,
+        "at_us": transition.at_us,
+        "event_us": transition.event_us,
+        "actor": transition.actor,
+        "late": transition.late,
+        "before": transition.before,
+        "after": transition.after,
+        "payload": transition.payload,
+    }
+
+
+def storable(signal: Signal) -> Signal:
+    """The signal without what PostgreSQL's text and jsonb cannot hold (NUL, lone surrogates)."""
+    subject = msgspec.structs.replace(signal.subject, id=_text(signal.subject.id))
+    evidence: Evidence = {
+        _text(name): _text(item) if isinstance(item, str) else item
+        for name, item in signal.evidence.items()
+    }
+    return msgspec.structs.replace(
+        signal, rule=_text(signal.rule), subject=subject, evidence=evidence
+    )
+
+
+def _text(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return text.encode("utf-8", "replace").decode().replace("\0", " ")
