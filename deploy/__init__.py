@@ -1,0 +1,1 @@
+"""What runs Sizao: privately on one machine (`deploy.local`), or in a district."""
