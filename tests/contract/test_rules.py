@@ -1,0 +1,214 @@
+"""Every file in detectors/rules/ keeps the contract of a rule (detectors/rule.py)."""
+
+import ast
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fix_detect import T0_US, Point, frame, registry, run
+
+from detectors import features, rules, snapshot
+from detectors import state as folds
+from detectors.batch import Rows
+from detectors.features import Heat
+from detectors.rule import Points, empty_block, key_of, late_of, tick_of
+from sizao.units import BY_NAME, Lane
+
+SHIPPED = rules.discover()
+EACH = pytest.mark.parametrize("rule", SHIPPED, ids=[rule.NAME for rule in SHIPPED])
+UNITS = {"k", "c", "s", "samples", "count", "share"}
+READS = {"heat": Lane.TELEMETRY, "state": Lane.ALARM}
+PARTS = ("Fire signature:", "Misses:", "Source:", "Worked example")
+POINTS = Points(
+    quantity=np.array([BY_NAME["temperature_c"].code] * 2, np.int16),
+    heat_limit_c=np.array([54.0, 54.0], np.float32),
+)
+STATES = Points(
+    quantity=np.array([BY_NAME["fire_state"].code] * 2, np.int16),
+    heat_limit_c=POINTS.heat_limit_c,
+)
+KNOWN = registry([Point(1), Point(2), Point(3, "fire_state"), Point(4, "fire_state")])
+
+
+def rows_of(values, at_s=0.0):
+    return Rows(
+        received_us=T0_US,
+        slot=np.arange(len(values), dtype=np.int64),
+        event_us=np.full(len(values), T0_US + int(at_s * 1e6)),
+        value=np.array(values, np.float32),
+        flags=np.zeros(len(values), np.uint8),
+    )
+
+
+def inputs_of(rule, values, at_s=0.0):
+    """What the rule's `step` is handed for two points that have been at 20 degC for an hour."""
+    if rule.READS == "state":
+        return rows_of(values, at_s), STATES
+    block = empty_block(features.COLUMNS, 2)
+    for name, item in (("x_c", 20.0), ("baseline_c", 20.0)):
+        block[name][:] = item
+    block["last_us"][:] = T0_US - 10_000_000
+    block["seed_us"][:] = T0_US - 3_600_000_000
+    return features.update(block, features.Params(), rows_of(values, at_s)), POINTS
+
+
+def arrays_of(rows):
+    fields = [getattr(rows, field.name) for field in dataclasses.fields(rows)]
+    return [each for each in fields if isinstance(each, np.ndarray)]
+
+
+def test_every_file_is_found_and_named_after_its_rule():
+    files = sorted(path.stem for path in Path(rules.__file__).parent.glob("*.py"))
+    assert [rule.NAME for rule in SHIPPED] == [name for name in files if name != "__init__"]
+
+
+@EACH
+def test_it_says_who_it_is(rule):
+    assert re.fullmatch(r"[a-z][a-z0-9_]+", rule.NAME)
+    assert isinstance(rule.VERSION, int)
+    assert rule.VERSION >= 1
+    assert READS[rule.READS] is rule.LANE
+    assert 0 < rule.MEMORY_S <= 7 * 86400
+    assert inspect.isfunction(rule.step)
+
+
+@EACH
+def test_its_docstring_says_what_it_finds_and_what_it_misses(rule):
+    missing = [part for part in PARTS if part not in rule.__doc__]
+    assert not missing
+
+
+@EACH
+def test_params_are_frozen_and_name_their_units(rule):
+    params = rule.Params()
+    fields = dataclasses.fields(rule.Params)
+    assert fields
+    for field in fields:
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(params, field.name, 1)
+        assert isinstance(getattr(params, field.name), int | float)
+        assert field.name.rsplit("_", 1)[-1] in UNITS, field.name
+
+
+@EACH
+def test_it_is_pure(rule):
+    tree = ast.parse(Path(rule.__file__).read_text(encoding="utf-8"))
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+                for alias in node.names}  # fmt: skip
+    imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    ours = {name for name in imported if name.split(".")[0] in {"sizao", "detectors"}}
+    assert ours <= {
+        "detectors", "detectors.batch", "detectors.features", "detectors.latch", "detectors.rule",
+        "sizao.frame", "sizao.limits", "sizao.signal", "sizao.units",
+    }  # fmt: skip
+    assert imported - ours <= {"__future__", "dataclasses", "numpy", "numpy.typing", "math"}
+
+
+@EACH
+def test_its_state_is_arrays_of_declared_types(rule):
+    block = empty_block(rule.COLUMNS, 3)
+    assert len(block) == len(rule.COLUMNS)
+    for column in rule.COLUMNS:
+        assert block[column.name].shape == (3,)
+        assert block[column.name].dtype == column.dtype
+        assert block[column.name].dtype.kind in "biuf"
+
+
+@EACH
+def test_no_rows_say_nothing_and_change_nothing(rule):
+    block = empty_block(rule.COLUMNS, 2)
+    rows, points = inputs_of(rule, [])
+    assert rule.step(block, rule.Params(), rows, points) == []
+    tick = tick_of(rule)
+    if tick is not None:
+        assert tick(block, rule.Params(), T0_US, points) == []
+    assert not any(column.any() for column in block.values())
+
+
+@EACH
+def test_step_changes_nothing_of_its_input(rule):
+    hot = [1.0, 1.0] if rule.READS == "state" else [90.0, 90.0]
+    rows, points = inputs_of(rule, hot)
+    handed = [*arrays_of(rows), points.quantity, points.heat_limit_c]
+    before = [each.copy() for each in handed]
+    for each in handed:
+        each.flags.writeable = False
+    rule.step(empty_block(rule.COLUMNS, 2), rule.Params(), rows, points)
+    assert all(np.array_equal(a, b) for a, b in zip(before, handed, strict=True))
+
+
+@EACH
+def test_late_readings_alone_change_nothing_of_their_input(rule):
+    late = late_of(rule)
+    if late is None:
+        return
+    block = empty_block(features.COLUMNS, 2)
+    block["last_us"][:] = T0_US + 10_000_000
+    _, rows, _ = features.split(block, rows_of([90.0, 20.0]))
+    for each in arrays_of(rows):
+        each.flags.writeable = False
+    late(empty_block(rule.COLUMNS, 2), rule.Params(), rows, POINTS)
+
+
+def fire_frames(rule):
+    """A hundred quiet frames and then as bad as it gets, for points 1 and 2, or 3 and 4."""
+    quiet, bad, points = (0.0, 1.0, (3, 4)) if rule.READS == "state" else (20.0, 90.0, (1, 2))
+    return [
+        frame([(point, 10.0 * k, quiet if k < 100 else bad) for point in points])
+        for k in range(110)
+    ]
+
+
+@EACH
+def test_it_speaks_at_a_fire_with_evidence_that_fits_the_contract(rule):
+    # signal.decode checks keys, bounds, finite numbers and ids; see tests of the contract.
+    from sizao import signal
+
+    setup = folds.setup_of([rule])
+    fold = folds.start(rule.LANE, 0, KNOWN.at(1), setup)
+    said = run(fold, fire_frames(rule))
+    assert said
+    for each in said:
+        value = signal.encode(each)
+        assert signal.decode(value, signal.headers(each, value)) == each
+        assert {"quantity", "unit"} <= set(each.evidence)
+        assert each.evidence["unit"] == BY_NAME[each.evidence["quantity"]].unit
+        assert each.rule_version == rule.VERSION
+
+
+@EACH
+def test_its_state_survives_a_snapshot_in_the_middle_of_the_fire(rule):
+    setup = folds.setup_of([rule])
+    frames = fire_frames(rule)
+    whole = run(folds.start(rule.LANE, 0, KNOWN.at(1), setup), frames)
+    for at in range(99, 110):
+        fold = folds.start(rule.LANE, 0, KNOWN.at(1), setup)
+        before = run(fold, frames[:at])
+        again, cold = snapshot.unpack(snapshot.pack(fold), KNOWN, setup)
+        assert not cold
+        assert key_of(rule) in again.blocks
+        assert before + run(again, frames[at:]) == whole
+
+
+@EACH
+def test_it_keeps_points_apart(rule):
+    setup = folds.setup_of([rule])
+    one = 3 if rule.READS == "state" else 1
+    frames = fire_frames(rule)
+    alone = [
+        frame([(one, (int(at) - T0_US) / 1e6, float(value))
+               for point, at, value in zip(each.point, each.event_us, each.value, strict=True)
+               if point == one])
+        for each in frames
+    ]  # fmt: skip
+    fold = folds.start(rule.LANE, 0, KNOWN.at(1), setup)
+    both = run(folds.start(rule.LANE, 0, KNOWN.at(1), setup), frames)
+    assert run(fold, alone) == [each for each in both if each.subject.id == str(one)]
+
+
+def test_heat_is_what_the_contract_test_hands_over():
+    rows, _ = inputs_of(SHIPPED[-1], [20.0])
+    assert isinstance(rows, Heat)

@@ -1,0 +1,142 @@
+"""A small registry, frames and folds for the tests of the detectors."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from detectors import rules, state
+from detectors.state import Setup, State
+from sizao.frame import Frame
+from sizao.limits import class_code
+from sizao.registry.model import FOREVER, TABLES, Registry
+from sizao.signal import Signal
+from sizao.units import BY_NAME, Lane
+
+SECOND_US = 1_000_000
+T0_US = 1_790_000_040 * SECOND_US
+"""A whole minute."""
+SITE = 5
+
+
+@dataclass(frozen=True)
+class Point:
+    id: int
+    quantity: str = "temperature_c"
+    heat_class: str = ""
+    from_gen: int = 1
+    partition: int = 0
+
+
+def registry(points: Iterable[Point], generation: int = 1) -> Registry:
+    """Every point on a device of its own (device id = 1000 + point id), all on one site."""
+    points = sorted(points, key=lambda point: point.id)
+    tables = {name: schema.empty_table() for name, schema in TABLES.items()}
+    tables["device"] = _table(
+        "device",
+        [
+            {
+                "id": 1000 + point.id,
+                "key": f"k{point.id}",
+                "carrier": 1,
+                "device_type": 1,
+                "area": SITE,
+                "site": SITE,
+                "heat_class": class_code(point.heat_class),
+                "mark": "real",
+                "state": "in_service",
+                "lon": float("nan"),
+                "lat": float("nan"),
+                "from_gen": point.from_gen,
+                "to_gen": FOREVER,
+            }
+            for point in points
+        ],
+    )
+    tables["point"] = _table(
+        "point",
+        [
+            {
+                "id": point.id,
+                "device": 1000 + point.id,
+                "quantity": BY_NAME[point.quantity].code,
+                "site": SITE,
+                "partition": point.partition,
+                "from_gen": point.from_gen,
+                "to_gen": FOREVER,
+            }
+            for point in points
+        ],
+    )
+    return Registry(generation=generation, partitions=4, tables=tables)
+
+
+def _table(name: str, rows: list[dict]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=TABLES[name])
+
+
+Reading = tuple[int, float, float]
+"""Point, event time in seconds after T0, value."""
+
+
+def frame(
+    readings: Sequence[Reading],
+    *,
+    received_s: float | None = None,
+    generation: int = 1,
+    writer: str = "b0.telemetry",
+    flags: int = 0,
+) -> Frame:
+    """A frame received at its newest event time unless said otherwise."""
+    event_us = np.array([T0_US + round(at * SECOND_US) for _, at, _ in readings], np.int64)
+    if received_s is None:
+        received_us = int(event_us.max()) if len(readings) else T0_US
+    else:
+        received_us = T0_US + round(received_s * SECOND_US)
+    return Frame(
+        point=np.array([point for point, _, _ in readings], np.uint32),
+        event_us=event_us,
+        value=np.array([value for _, _, value in readings], np.float32),
+        flags=np.full(len(readings), flags, np.uint8),
+        received_us=received_us,
+        generation=generation,
+        writer=writer,
+        sequence=0,
+    )
+
+
+def setup(bridges: Sequence[str] = ()) -> Setup:
+    return state.setup_of(rules.discover(), bridges)
+
+
+def cold(
+    known: Registry, lane: Lane = Lane.TELEMETRY, generation: int = 1, bridges: Sequence[str] = ()
+) -> State:
+    return state.start(lane, 0, known.at(generation), setup(bridges))
+
+
+def run(fold: State, frames: Iterable[Frame], known: Registry | None = None) -> list[Signal]:
+    """Fold frames; the view follows the frames' generation where a registry is given."""
+    found: list[Signal] = []
+    for each in frames:
+        view = fold.view
+        if known is not None and each.generation > view.generation:
+            view = known.at(each.generation)
+        fold, said = state.fold(fold, view, each, fold.next_offset)
+        found += said
+    return found
+
+
+def told(signals: Iterable[Signal]) -> list[tuple[str, str, str, str, float]]:
+    """Rule, tier, phase, subject and event time in seconds after T0, for comparing."""
+    return [
+        (
+            signal.rule,
+            str(signal.tier),
+            str(signal.phase),
+            signal.subject.id,
+            (signal.event_us - T0_US) / SECOND_US,
+        )
+        for signal in signals
+    ]

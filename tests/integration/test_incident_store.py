@@ -1,0 +1,332 @@
+"""The store against a real PostgreSQL: cut at any statement, told twice, raced."""
+
+from __future__ import annotations
+
+import asyncio
+
+import psycopg
+import pytest
+from fix_alerting import get_database, make_signal, view
+
+from alerting import outbox, store
+from alerting.compose import Composer
+from alerting.contacts import Directory
+from alerting.incident import incident_id
+from alerting.ledger import Answer, MessageState, Outcome
+from alerting.model import Action, Conflict, Nature, What
+from alerting.policy import Responder
+from alerting.store import Item, Move, OffsetMoved
+from sizao import db
+from sizao.db import connected, migrate, translated
+from sizao.errors import Permanent, Retriable
+from sizao.signal import Kind, Phase, Tier
+
+pytestmark = pytest.mark.slow
+T0 = 1_760_000_000_000_000
+S = 1_000_000
+LANE = ("sizao.signals.v1", 0)
+BODY = '{"words": 1}'
+
+
+class Words:
+    def render(self, notice, language, utc_offset_min):
+        return BODY
+
+
+def compose(*names):
+    directory = Directory(
+        version=1,
+        responders=tuple(
+            Responder(
+                name=name,
+                area="C1",
+                kinds=frozenset(Kind),
+                natures=frozenset({Nature.REAL}),
+                min_tier=Tier.EARLY,
+                language="zh",
+                channels=("webhook",),
+            )
+            for name in names or ("station",)
+        ),
+        addresses={(name, "webhook"): {"channel": "webhook"} for name in names or ("station",)},
+    )
+    return Composer(
+        view=view,
+        directory=lambda: directory,
+        renderers={"webhook": Words()},
+        utc_offset_min=480,
+        unrouted=lambda: None,
+    )
+
+
+@pytest.fixture
+async def database(servers, postgres_db, tmp_path):
+    found = get_database(servers, postgres_db, tmp_path)
+    async with connected(found, "test") as connection:
+        await migrate(connection)
+    return found
+
+
+@pytest.fixture
+async def connection(database):
+    async with connected(database, "test") as found:
+        yield found
+
+
+def items(*found, nature=Nature.REAL):
+    return [Item(signal=one, nature=nature, arrived_us=T0) for one in found]
+
+
+def move(expected, following):
+    return {LANE: Move(expected=expected, next_offset=following, arrived_ms=T0 // 1000)}
+
+
+STREAM = [
+    make_signal(1, tier=Tier.EARLY),
+    make_signal(1, at=T0 + S),
+    make_signal(2, at=T0 + 2 * S),
+    make_signal(1, at=T0 + 60 * S, onset=T0 + S, phase=Phase.REFRESH),
+    make_signal(2, at=T0 + 90 * S, onset=T0 + 2 * S, phase=Phase.CLEAR),
+    make_signal(1, at=T0 + 91 * S, kind=Kind.OFFLINE),
+    make_signal(3, at=T0 + 92 * S, kind=Kind.GAS),
+]
+TABLES = ["incident", "incident_device", "signal", "transition", "message", "outbox"]
+
+
+async def dump(connection):
+    """Everything but times of storing and sequence numbers."""
+    found = {}
+    for table in TABLES:
+        cursor = await connection.execute(
+            f"SELECT to_jsonb(t) - 'seq' FROM {table} t ORDER BY 1".encode()
+        )
+        found[table] = [row[0] for row in await cursor.fetchall()]
+    return found
+
+
+async def test_a_stream_becomes_rows(connection):
+    taken = await store.take(connection, move(None, 7), items(*STREAM), T0, compose())
+    assert [str(one) for one in taken.became] == [
+        "opened", "raised", "raised", "same", "cleared", "slow", "opened",
+    ]  # fmt: skip
+    rows = await dump(connection)
+    fire = next(row for row in rows["incident"] if row["kind"] == "fire")
+    assert (fire["id"], fire["tier"], fire["members"]) == (incident_id(STREAM[0].id), "urgent", 2)
+    assert fire["version"] == 3
+    assert len(rows["message"]) == len(rows["outbox"]) == len(rows["transition"]) == 4
+    assert {row["body"] for row in rows["message"]} == {BODY}
+    cleared = {row["member"]: row["cleared_us"] for row in rows["incident_device"]}
+    assert cleared["device:2"] == T0 + 90 * S
+    assert await store.offsets(connection) == {LANE: (7, T0 // 1000)}
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+async def test_redelivery_of_any_prefix_changes_nothing(connection, size):
+    at = None
+    for start in range(0, len(STREAM), size):
+        batch = items(*STREAM[start : start + size])
+        await store.take(connection, move(at, start + size), batch, T0, compose())
+        at = start + size
+        before = await dump(connection)
+        again = items(*STREAM[: start + size])
+        taken = await store.take(connection, {}, again, T0 + S, compose())
+        assert taken.became == ()
+        assert await dump(connection) == before
+    whole = await dump(connection)
+    assert sorted(row["id"] for row in whole["incident"]) == sorted(
+        [incident_id(STREAM[0].id), incident_id(STREAM[6].id)]
+    )
+
+
+class Cut:
+    """A connection that is killed before its n-th statement of a transaction."""
+
+    def __init__(self, connection, statements):
+        self._connection, self._left = connection, statements
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+    async def execute(self, *arguments):
+        if not self._left:
+            self._connection.pgconn.finish()
+        self._left -= 1
+        return await self._connection.execute(*arguments)
+
+
+async def test_a_crash_between_any_two_steps_leaves_nothing_and_the_next_life_everything(database):
+    async with connected(database, "test") as connection:
+        cut = 0
+        while True:
+            try:
+                async with connected(database, "cut") as victim:
+                    await store.take(Cut(victim, cut), move(None, 7), items(*STREAM), T0, compose())
+                break
+            except Retriable:
+                assert not any((await dump(connection)).values()), f"cut before statement {cut}"
+                assert await store.offsets(connection) == {}
+            cut += 1
+        assert cut > 8
+        assert len((await dump(connection))["transition"]) == 4
+
+
+async def test_two_alerts_racing_store_each_record_once(database):
+    async def race(name):
+        done = 0
+        async with connected(database, name) as connection:
+            for number, one in enumerate(STREAM):
+                try:
+                    await store.take(
+                        connection, move(number or None, number + 1), items(one), T0, compose()
+                    )
+                    done += 1
+                except OffsetMoved:
+                    pass
+        return done
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(race(name)) for name in ("a", "b")]
+    assert sum(task.result() for task in tasks) >= len(STREAM)
+    async with connected(database, "test") as connection:
+        rows = await dump(connection)
+        assert len(rows["signal"]) == len(STREAM)
+        assert len(rows["transition"]) == 4
+        assert (await store.offsets(connection))[LANE][0] == len(STREAM)
+
+
+async def test_offsets_that_moved_store_nothing(connection):
+    await store.take(connection, move(None, 5), [], T0, compose())
+    for expected in (None, 4, 6):
+        with pytest.raises(OffsetMoved):
+            await store.take(connection, move(expected, 9), items(STREAM[0]), T0, compose())
+    assert not (await dump(connection))["signal"]
+
+
+async def test_the_database_itself_refuses_a_second_open_incident(connection):
+    await store.take(connection, {}, items(STREAM[0]), T0, compose())
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await connection.execute(
+            "INSERT INTO incident SELECT (jsonb_populate_record(i, %s)).* FROM incident i",
+            ('{"id": "' + "0" * 32 + '"}',),
+        )
+
+
+async def test_what_the_database_cannot_hold_is_permanent(connection):
+    with pytest.raises(Permanent):
+        await store.take(connection, {}, items(make_signal(1 << 40)), T0, compose())
+
+
+def action(version, what=What.ACKNOWLEDGED, name="press"):
+    return Action(id=name, actor="duty", what=what, expected_version=version)
+
+
+async def test_two_people_at_once_one_wins(database):
+    async with connected(database, "test") as connection:
+        await store.take(connection, {}, items(STREAM[0]), T0, compose())
+    wanted = incident_id(STREAM[0].id)
+
+    async def press(name):
+        async with connected(database, name) as connection:
+            try:
+                await store.act(connection, wanted, action(1, name=name), T0, compose())
+            except Conflict as error:
+                return error.now.version
+        return 0
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(press(name)) for name in ("a", "b")]
+    assert sorted(task.result() for task in tasks) == [0, 2]
+
+
+async def claimed(connection, now=T0, holder="a0", limit=10):
+    return await outbox.claim(connection, holder, now_us=now, lease_us=15 * S, limit=limit)
+
+
+async def test_whoever_stands_still_inside_a_transaction_loses_its_locks(database, monkeypatch):
+    """A console frozen between two statements would hold up the pages of the whole district."""
+    monkeypatch.setattr(db, "_IDLE_MS", 200)
+    async with db.pool(database, "test") as pool, connected(database, "test") as other:
+        await store.take(other, {}, items(STREAM[0]), T0, compose())
+
+        async def freeze():
+            with translated():
+                async with pool.connection() as frozen, frozen.transaction():
+                    await frozen.execute("SELECT 1 FROM incident FOR UPDATE")
+                    await store.take(other, {}, items(STREAM[2]), T0, compose())
+                    await frozen.execute("SELECT 1")
+
+        with pytest.raises(Retriable, match="idle"):
+            await freeze()
+
+
+async def test_a_responder_gets_one_page_at_a_time_in_order(connection):
+    await store.take(connection, {}, items(*STREAM[:3]), T0, compose("a", "b"))
+    first = await claimed(connection)
+    assert sorted(one.responder for one in first) == ["a", "b"]
+    assert await claimed(connection, holder="a1") == []
+    accepted = Answer(outcome=Outcome.ACCEPTED, status=204)
+    seen = []
+    while first:
+        for one in first:
+            seen.append((one.responder, one.id))
+            following = await outbox.record(connection, one, "a0", accepted, T0)
+            assert following.state is MessageState.ACCEPTED
+        first = await claimed(connection)
+    assert len(seen) == len(set(seen)) == 6
+
+
+async def test_a_failing_page_holds_up_no_other(connection):
+    await store.take(connection, {}, items(STREAM[0]), T0, compose())
+    (one,) = await claimed(connection)
+    down = Answer(outcome=Outcome.SERVER_ERROR, status=500)
+    assert (await outbox.record(connection, one, "a0", down, T0)).at_us == T0 + S
+    await store.take(connection, {}, items(STREAM[1]), T0, compose())
+    (other,) = await claimed(connection)
+    assert other.id != one.id
+
+
+async def test_a_lapsed_claim_is_taken_over_and_its_attempt_is_unknown(connection):
+    await store.take(connection, {}, items(STREAM[0]), T0, compose())
+    (lost,) = await claimed(connection)
+    assert await claimed(connection, now=T0 + 14 * S, holder="a1") == []
+    (taken,) = await claimed(connection, now=T0 + 15 * S, holder="a1")
+    assert (taken.id, taken.attempt) == (lost.id, 2)
+    accepted = Answer(outcome=Outcome.ACCEPTED, status=204)
+    await outbox.record(connection, lost, "a0", accepted, T0 + 16 * S)
+    cursor = await connection.execute("SELECT state, lease_holder FROM message")
+    assert await cursor.fetchall() == [("due", "a1")]
+    await outbox.record(connection, taken, "a1", accepted, T0 + 17 * S)
+    cursor = await connection.execute("SELECT attempt, outcome FROM message_attempt ORDER BY 1")
+    assert await cursor.fetchall() == [(1, "accepted"), (2, "accepted")]
+
+
+async def test_closing_stops_the_pages(connection):
+    await store.take(connection, {}, items(STREAM[0]), T0, compose("a", "b"))
+    one, _ = await claimed(connection)
+    wanted = incident_id(STREAM[0].id)
+    await store.act(connection, wanted, action(1), T0, compose())
+    verdict = Action(id="v", actor="duty", what=What.VERDICT, expected_version=2, verdict="fire")
+    await store.act(connection, wanted, verdict, T0, compose())
+    await store.act(connection, wanted, action(3, What.CLOSED, "c"), T0, compose())
+    down = Answer(outcome=Outcome.SERVER_ERROR, status=500)
+    following = await outbox.record(connection, one, "a0", down, T0)
+    assert following.state is MessageState.CANCELLED
+
+
+async def test_the_outbox_keeps_order_and_forgets_nothing_that_was_not_taken(connection):
+    await store.take(connection, {}, items(*STREAM[:3]), T0, compose())
+    seen = []
+
+    async def fails(records):
+        seen.extend(records)
+        raise Retriable("away")
+
+    async def works(records):
+        seen.extend(records)
+
+    with pytest.raises(Retriable):
+        await outbox.drain(connection, fails)
+    assert await outbox.drain(connection, works) == 3
+    assert await outbox.drain(connection, works) == 0
+    assert [one.what for one in seen] == ["opened", "raised", "raised"] * 2
+    assert await outbox.depth(connection, T0 + S) == (0, 3, 1.0)

@@ -1,0 +1,174 @@
+"""The door to Kafka against a real broker: what waits, what fails, what is noticed."""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from sizao import frame, kafka
+from sizao.errors import Permanent, Retriable
+from sizao.kafka import KafkaSettings, OffsetGone, Outgoing, Producer, Reader
+from sizao.topics import READINGS, REJECTS, SIGNALS
+
+WHERE = (SIGNALS.name, 0)
+
+
+def record(value=b"x", topic=SIGNALS.name):
+    return Outgoing(topic=topic, partition=0, value=value, headers=[("a", b"1")], timestamp_ms=1000)
+
+
+@pytest.fixture
+async def producer(clean_topics):
+    made = Producer(clean_topics, client_id="test")
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def reader(clean_topics):
+    made = Reader(clean_topics, [WHERE], client_id="test", group="test")
+    await made.start()
+    yield made
+    await made.stop()
+
+
+async def read(reader, count):
+    found = []
+    async with asyncio.timeout(30):
+        while len(found) < count:
+            found += await reader.fetch(100)
+    return found
+
+
+async def test_what_is_sent_comes_back_whole(producer, reader):
+    await producer.send([record(b"1"), record(b"2")])
+    reader.seek(WHERE, 0)
+    found = await read(reader, 2)
+    assert [(one.offset, one.value, one.timestamp_ms) for one in found] == [
+        (0, b"1", 1000),
+        (1, b"2", 1000),
+    ]
+    assert list(found[0].headers) == [("a", b"1")]
+    assert await reader.ends() == {WHERE: 2}
+    assert await reader.starts() == {WHERE: 0}
+    assert await reader.offsets_at({WHERE: 1001}) == {WHERE: None}
+
+
+async def test_committed_offsets(producer, reader):
+    assert await reader.committed() == {WHERE: None}
+    await producer.send([record()])
+    await reader.commit({WHERE: 1})
+    assert await reader.committed() == {WHERE: 1}
+
+
+async def test_commits_to_a_killed_broker_end(servers, producer, reader):
+    """Seen: detect stood in its commit, ready and unwatched, as long as Kafka was away."""
+    await producer.send([record()])
+    await reader.commit({WHERE: 1})
+    await asyncio.to_thread(servers.kafka.kill)
+    try:
+        async with asyncio.timeout(20):
+            with pytest.raises(Retriable):
+                await reader.commit({WHERE: 1})
+            with pytest.raises(Retriable):
+                await reader.committed()
+    finally:
+        await asyncio.to_thread(servers.kafka.start)
+
+
+async def test_an_offset_that_is_not_in_the_log_is_noticed(producer, reader):
+    await producer.send([record()])
+    reader.seek(WHERE, 99)
+    with pytest.raises(OffsetGone) as gone:
+        await read(reader, 1)
+    assert gone.value.partitions == [WHERE]
+
+
+async def test_a_record_too_large_for_its_topic_is_permanent(producer):
+    await producer.send([record(b"r" * (1 << 20), REJECTS.name)])  # a whole payload fits there
+    with pytest.raises(Permanent):
+        await producer.send([record(b"s" * SIGNALS.record_bytes_max * 2)])
+    await producer.send([record(b"after")])  # and harms nothing else
+
+
+async def test_a_send_outlasts_a_killed_broker(servers, producer, reader):
+    await producer.send([record(b"before")])
+    await asyncio.to_thread(servers.kafka.kill)
+    async with asyncio.TaskGroup() as group:
+        sending = group.create_task(producer.send([record(b"meanwhile")]))
+        with pytest.raises(Retriable):
+            await kafka.probe(KafkaSettings(bootstrap=servers.addresses.kafka_bootstrap))
+        assert not sending.done()
+        await asyncio.to_thread(servers.kafka.start)
+    reader.seek(WHERE, 0)
+    assert [one.value for one in await read(reader, 2)] == [b"before", b"meanwhile"]
+
+
+async def test_a_storm_of_records_in_one_send_fits_a_topic_of_small_ones(producer, reader):
+    storm = [record(b"%04d" % number + b"s" * 1000) for number in range(1000)]
+    await producer.send(storm)
+    reader.seek(WHERE, 0)
+    assert [one.value for one in await read(reader, 1000)] == [one.value for one in storm]
+
+
+async def test_two_frames_of_the_largest_size_fit_one_send(producer, reader):
+    await producer.send([record(b"f" * frame.BYTES_MAX, READINGS.name) for _ in range(2)])
+
+
+async def test_a_send_that_waits_for_room_says_nothing_twice(servers, producer, reader):
+    """Kafka is away for longer than the library waits for room in its queue."""
+    await asyncio.to_thread(servers.kafka.kill)
+    storm = [record(b"%04d" % number + b"s" * 1000) for number in range(1000)]
+
+    async def patiently():
+        while True:
+            try:
+                return await producer.send(storm)
+            except Retriable:
+                await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(patiently())
+        await asyncio.sleep(7)
+        await asyncio.to_thread(servers.kafka.start)
+    reader.seek(WHERE, 0)
+    assert [one.value for one in await read(reader, 1000)] == [one.value for one in storm]
+    assert await reader.ends() == {WHERE: 1000}
+
+
+async def test_a_partition_that_the_topic_lacks_is_permanent_and_named(producer, reader):
+    with pytest.raises(Permanent, match=f"{SIGNALS.name} has no partition 4"):
+        await producer.send([record(b"before"), replace(record(), partition=4)])
+    assert await reader.ends() == {WHERE: 0}
+
+
+async def test_an_absent_broker_is_retriable_and_stopping_ends(producer):
+    absent = KafkaSettings(bootstrap="127.0.0.1:1")
+    for client in (
+        Producer(absent, client_id="test"),
+        Reader(absent, [WHERE], client_id="test"),
+    ):
+        with pytest.raises(Retriable):
+            await client.start()
+        await client.stop()
+
+
+async def test_questions_to_a_killed_broker_are_retriable_and_stopping_ends(servers, clean_topics):
+    reader = Reader(clean_topics, [WHERE], client_id="test")
+    await reader.start()
+    reader.seek(WHERE, 0)
+    await asyncio.to_thread(servers.kafka.kill)
+    try:
+        assert await reader.fetch(1000) == []
+        for ask in (reader.starts, reader.ends, partial(reader.offsets_at, {WHERE: 0})):
+            with pytest.raises(Retriable):
+                await ask()
+        await reader.stop()
+    finally:
+        await asyncio.to_thread(servers.kafka.start)
+
+
+async def test_topics_are_made_once(clean_topics):
+    assert await kafka.make_topics(clean_topics, partitions=4) == []

@@ -1,0 +1,44 @@
+"""The load generator against a real broker, which dies under it."""
+
+import threading
+
+import numpy as np
+
+from deploy.local.load import Load, plan_of
+from deploy.local.patience import wait_for
+
+DEVICES = [(f"c{number % 20}", [f"d{number}"]) for number in range(90)]
+DEVICES += [("g0", [f"t{number}" for number in range(50)])]
+USERS = {f"c{number}": "word" for number in range(20)} | {"g0": "word"}
+ACL = "pattern write up/%u/#\n"
+
+
+def test_every_message_is_acknowledged_though_the_broker_is_killed(servers):
+    broker = servers.mosquitto
+    broker.set_users(USERS, ACL)
+    plan = plan_of(devices=len(DEVICES), rate=2000, seconds=3, fires=0, fires_from_s=0)
+    load = Load(broker.host, broker.port, USERS, DEVICES, plan)
+    load.connect()
+    running = threading.Thread(target=load.run)
+    running.start()
+    assert wait_for(lambda: load.acknowledged > 1000, 10)
+    broker.kill()
+    broker.start()
+    running.join(60)
+    load.close()
+    assert (load.acknowledged, load.refused) == (plan.messages, 0)
+    assert load.reconnects >= len(USERS)
+    assert (np.array(load.acked_us) >= np.array(load.ts_us)).all()
+
+
+def test_what_the_access_rules_forbid_is_refused_not_acknowledged(servers):
+    broker = servers.mosquitto
+    broker.set_users(USERS, "user g0\ntopic write up/g0/#\n")
+    plan = plan_of(devices=len(DEVICES), rate=500, seconds=0.5, fires=0, fires_from_s=0)
+    load = Load(broker.host, broker.port, USERS, DEVICES, plan)
+    load.connect()
+    load.run()
+    load.close()
+    mine = np.array([carrier == "g0" for carrier, _ in DEVICES])[plan.device]
+    assert ((np.array(load.acked_us) > 0) == mine).all()
+    assert load.refused == int((~mine).sum())

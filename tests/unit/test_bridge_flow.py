@@ -1,0 +1,78 @@
+"""When a lane reads, pauses and leaves; how long its ticks are."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.flow import SILENT_S_MAX, Flow, Step, Tick
+
+
+def flow(**rest):
+    return Flow(
+        messages_max=10, bytes_max=1000, pause_s_max=15, **{"stops_when_silent": False} | rest
+    )
+
+
+def test_it_reads_while_there_is_room():
+    assert flow().step(9, 999, 100, 0) is Step.READ
+
+
+def test_it_pauses_at_either_bound():
+    assert flow().step(10, 0, 0, 0) is Step.PAUSE
+    assert flow().step(0, 1000, 0, 0) is Step.PAUSE
+
+
+def test_it_leaves_after_half_a_keep_alive_without_reading():
+    lane = flow()
+    assert [lane.step(10, 0, 0, now) for now in (5, 20, 20.1)] == [
+        Step.PAUSE,
+        Step.PAUSE,
+        Step.LEAVE,
+    ]
+
+
+def test_room_in_between_begins_the_pause_anew():
+    lane = flow()
+    lane.step(10, 0, 0, 0)
+    assert lane.step(9, 0, 0, 14) is Step.READ
+    assert lane.step(10, 0, 0, 16) is Step.PAUSE
+    assert lane.step(10, 0, 0, 30) is Step.PAUSE
+
+
+def test_only_telemetry_stops_when_kafka_is_silent():
+    assert flow().step(1, 1, SILENT_S_MAX + 1, 0) is Step.READ
+    assert flow(stops_when_silent=True).step(1, 1, SILENT_S_MAX + 1, 0) is Step.PAUSE
+    assert flow(stops_when_silent=True).step(1, 1, SILENT_S_MAX, 0) is Step.READ
+
+
+def test_it_returns_when_half_the_room_is_free():
+    assert not flow().may_return(5, 0, 0)
+    assert flow().may_return(4, 0, 0)
+    assert not flow(stops_when_silent=True).may_return(0, 0, SILENT_S_MAX + 1)
+    lane = flow()
+    lane.step(10, 0, 0, 0)
+    assert lane.may_return(0, 0, 0)
+    assert lane.step(10, 0, 0, 100) is Step.PAUSE
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 10)), max_size=50))
+def test_it_never_reads_beyond_a_bound_and_never_pauses_too_long(moments):
+    lane, now_s, paused_s = flow(), 0.0, 0.0
+    for held, passed_s in moments:
+        now_s += passed_s
+        step = lane.step(held, 0, 0, now_s)
+        assert (step is Step.READ) == (held < 10)
+        paused_s = 0.0 if step is Step.READ else paused_s + passed_s
+        assert step is not Step.PAUSE or paused_s <= 15 + 10
+
+
+def test_ticks_lengthen_when_they_begin_late_and_shorten_again():
+    tick = Tick(0.02, 0.05)
+    assert tick.next_s(0.0) == 0.02
+    lengths = [tick.next_s(0.03) for _ in range(20)]
+    assert lengths[-1] == 0.05
+    assert [tick.next_s(0.0) for _ in range(40)][-1] == 0.02
+
+
+def test_one_late_tick_is_no_busy_machine():
+    tick = Tick(0.02, 0.05)
+    assert tick.next_s(0.08) == 0.02

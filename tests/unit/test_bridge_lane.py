@@ -1,0 +1,288 @@
+"""One lane with a broker and a log in our hands: order, bounds, stale acknowledgements."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+from fix_bridge import SMOKE_HEAT, Device, message, small
+
+from ingest import lane as lanes
+from ingest.lane import LaneLoop, Shared, clock_file, kept_us
+from ingest.settings import BridgeSettings
+from sizao import clock, log
+from sizao.clock import Rising
+from sizao.errors import Retriable
+from sizao.metrics import Metrics
+from sizao.service import Service
+from sizao.topics import REJECTS
+from sizao.units import Lane
+
+TOPIC = "up/c1/telemetry/h1"
+
+
+class Broker:
+    """Stands for paho's connection: hands out what it is given, remembers what it is told."""
+
+    def __init__(self):
+        self.waiting = []
+        self.told = []
+        self.connections = []
+        self.session = True
+
+    def connection(self, _settings, *, client_id, epoch, stamp, take):
+        made = Connection(self, client_id, epoch, stamp, take)
+        self.connections.append(made)
+        return made
+
+    def publish(self, payload=b'{"temperature": 5}', topic=TOPIC):
+        self.waiting.append((topic, payload))
+
+
+class Connection:
+    def __init__(self, broker, client_id, epoch, stamp, take):
+        self.broker, self.client_id, self.epoch = broker, client_id, epoch
+        self.stamp, self.take = stamp, take
+        self.dead, self.filters, self.subscribed = "", (), False
+        self.session_present = broker.session
+        self.closed = False
+        self.number = 0
+
+    async def open(self):
+        await asyncio.sleep(0)
+
+    def subscribe(self, filters):
+        self.filters, self.subscribed = tuple(filters), True
+
+    def read(self, packets_max):
+        while self.broker.waiting and packets_max:
+            packets_max -= 1
+            topic, payload = self.broker.waiting.pop(0)
+            self.number += 1
+            one = message(topic, payload, at_us=self.stamp(), number=self.number)
+            one.epoch = self.epoch
+            self.take(one)
+
+    def acknowledge(self, one):
+        if self.dead or one.epoch != self.epoch:
+            return False
+        self.broker.told.append((self.epoch, one.packet_id))
+        return True
+
+    def tend(self, now_s):
+        pass
+
+    def flush(self):
+        pass
+
+    def close(self):
+        self.dead = self.dead or "closed"
+        self.closed = True
+
+
+class Log:
+    """Stands for Kafka: takes records when it is open, fails when it is told to."""
+
+    def __init__(self):
+        self.records = []
+        self.open = asyncio.Event()
+        self.open.set()
+        self.asked = 0
+        self.fail = 0
+
+    def producer(self, _settings, *, client_id):
+        self.client_id = client_id
+        return self
+
+    async def start(self):
+        pass
+
+    async def stop(self):
+        pass
+
+    async def send(self, records):
+        self.asked += 1
+        if self.fail:
+            self.fail -= 1
+            raise Retriable("away")
+        await self.open.wait()
+        self.records += records
+
+
+async def until(true):
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 - what is waited for is a plain attribute
+            await asyncio.sleep(0.002)
+
+
+class Rig:
+    def __init__(self, service, broker, store, lane, section):
+        self.service, self.broker, self.log, self.lane = service, broker, store, lane
+        self.section = section
+
+    @property
+    def held(self):
+        return self.lane._held_messages
+
+    def count(self, name):
+        return getattr(self.lane._series, name)._value.get()
+
+
+@pytest.fixture
+def running(tmp_path, monkeypatch):
+    @asynccontextmanager
+    async def run(lane=Lane.TELEMETRY, keepalive_s=30, **section):
+        broker, store = Broker(), Log()
+        monkeypatch.setattr(lanes, "Connection", broker.connection)
+        monkeypatch.setattr(lanes.kafka, "Producer", store.producer)
+        monkeypatch.setattr(lanes, "_RETURN_S", 0.01)
+        settings = BridgeSettings(
+            mqtt={"keepalive_s": keepalive_s},
+            bridge={"state": tmp_path, "tick_ms": 5, "tick_busy_ms": 5} | section,
+        )
+        service = Service("bridge", log.setup("bridge"), Metrics("bridge"))
+        place = small(Device("h1"), Device("s1", SMOKE_HEAT))
+        shared = Shared(service=service, settings=settings, stamp=Rising().now_us, district=place)
+        made = LaneLoop(shared, lane)
+        rig = Rig(service, broker, store, made, settings.bridge)
+        rig.shared = shared
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(made.run())
+            await until(lambda: service.ready.get(f"mqtt.{lane}"))
+            yield rig
+            task.cancel()
+
+    return run
+
+
+async def test_nothing_is_acknowledged_before_kafka_has_it(running):
+    async with running() as rig:
+        rig.log.open.clear()
+        rig.broker.publish()
+        await until(lambda: rig.held == 1)
+        await until(lambda: rig.log.asked)
+        for _ in range(5):
+            rig.broker.publish()
+        await until(lambda: rig.held == 6)
+        assert rig.broker.told == []
+        rig.log.open.set()
+        await until(lambda: rig.held == 0)
+        assert rig.broker.told == [(1, n) for n in range(1, 7)]
+
+
+async def test_a_dead_letter_is_in_kafka_before_it_is_acknowledged(running):
+    async with running() as rig:
+        rig.log.open.clear()
+        rig.broker.publish(b"\xff")
+        await until(lambda: rig.held == 1)
+        assert rig.broker.told == []
+        rig.log.open.set()
+        await until(lambda: rig.broker.told)
+        assert REJECTS.name in {record.topic for record in rig.log.records}
+
+
+async def test_a_failed_write_is_repeated_whole(running):
+    async with running() as rig:
+        rig.log.fail = 2
+        rig.broker.publish()
+        await until(lambda: rig.broker.told)
+        assert rig.service.ready["kafka.telemetry"]
+
+
+async def test_an_acknowledgement_of_a_dead_connection_is_dropped_and_counted(running):
+    async with running() as rig:
+        rig.log.open.clear()
+        rig.broker.publish()
+        await until(lambda: rig.log.asked and rig.held == 1)
+        rig.broker.connections[0].dead = "cut"
+        await until(lambda: len(rig.broker.connections) == 2)
+        rig.broker.publish()
+        await until(lambda: rig.held == 2)
+        rig.log.open.set()
+        await until(lambda: rig.held == 0)
+        # Both had packet id 1; only that of the connection that lives is told.
+        assert rig.broker.told == [(2, 1)]
+        assert rig.count("stale_acks") == 1
+
+
+async def test_a_full_lane_pauses_leaves_and_comes_back(running):
+    async with running(keepalive_s=4, telemetry_bound={"messages": 3}) as rig:
+        rig.lane._flow.pause_s_max = 0.05
+        rig.log.open.clear()
+        for _ in range(3):
+            rig.broker.publish()
+        await until(lambda: rig.held == 3)
+        rig.broker.publish()
+        await until(lambda: rig.broker.connections[0].closed)
+        assert rig.held == 3
+        assert rig.broker.waiting
+        assert rig.count("pauses") == rig.count("leaves") == 1
+        await asyncio.sleep(0.05)
+        assert len(rig.broker.connections) == 1, "it stays away while there is no room"
+        rig.log.open.set()
+        await until(lambda: not rig.broker.waiting and rig.held == 0)
+        assert len(rig.broker.connections) == 2
+        assert rig.count("stale_acks") == 3
+
+
+async def test_telemetry_waits_at_the_broker_when_kafka_is_silent_and_alarms_come_in(
+    running, monkeypatch
+):
+    monkeypatch.setattr("ingest.flow.SILENT_S_MAX", 0.02)
+    async with running() as rig:
+        rig.log.open.clear()
+        rig.broker.publish()
+        await until(lambda: rig.count("pauses") == 1)
+        rig.broker.publish()
+        await asyncio.sleep(0.05)
+        assert rig.broker.waiting
+        rig.log.open.set()
+        await until(lambda: not rig.broker.waiting)
+    async with running(Lane.ALARM) as rig:
+        rig.log.open.clear()
+        rig.broker.publish(b'{"state": "alarm", "smoke": 1}', "up/c1/alarm/s1")
+        await until(lambda: rig.log.asked)
+        await asyncio.sleep(0.05)
+        rig.broker.publish(b'{"state": "alarm", "smoke": 2}', "up/c1/alarm/s1")
+        await until(lambda: rig.held == 2)
+        rig.log.open.set()
+
+
+async def test_a_lost_session_is_told(running, tmp_path):
+    async with running() as rig:
+        assert rig.count("sessions_lost") == 0
+        rig.broker.session = False
+        rig.broker.connections[0].dead = "cut"
+        await until(lambda: rig.count("sessions_lost") == 1)
+        assert "session_lost.telemetry" in rig.service.facts
+        await until(lambda: clock_file(tmp_path, Lane.TELEMETRY).exists())
+    async with running() as rig:
+        assert rig.lane._had_session
+
+
+async def test_a_new_district_is_subscribed_to(running):
+    async with running() as rig:
+        text = SMOKE_HEAT.replace("up/{carrier}/alarm", "up/{carrier}/event")
+        rig.shared.district = small(Device("e1", text))
+        await asyncio.sleep(0.05)
+        assert rig.broker.connections[0].filters == ("up/+/telemetry/#",)
+    async with running(Lane.ALARM) as rig:
+        rig.shared.district = small(Device("e1", text))
+        await until(lambda: "up/+/event/+" in rig.broker.connections[0].filters)
+
+
+async def test_cancelled_while_kafka_waits_nothing_is_acknowledged(running):
+    async with running() as rig:
+        rig.log.open.clear()
+        rig.broker.publish()
+        await until(lambda: rig.log.asked and rig.held == 1)
+    assert rig.broker.told == []
+    assert rig.broker.connections[0].closed
+
+
+async def test_the_clock_never_goes_back_over_a_restart(running, tmp_path):
+    ahead_us = clock.now_us() + 3_600_000_000
+    clock_file(tmp_path, Lane.ALARM).write_text(str(ahead_us))
+    assert kept_us(tmp_path) == ahead_us
+    assert Rising(kept_us(tmp_path)).now_us() > ahead_us
+    clock_file(tmp_path, Lane.ALARM).write_text("half a num")
+    assert kept_us(tmp_path) == 0

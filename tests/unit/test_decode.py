@@ -1,0 +1,352 @@
+"""decode: never raises; readings, or a reason."""
+
+import json
+
+import numpy as np
+import pytest
+from fix_bridge import (
+    BATCH,
+    HEAT,
+    SMOKE_HEAT,
+    SMOKE_STATE,
+    T0_US,
+    Device,
+    message,
+    shown,
+    small,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.decode import decode
+from ingest.device_types import payload as payload_module
+from ingest.device_types.compiled import compile_type, judge_all, judge_column
+from ingest.device_types.payload import ROWS_MAX, Reader, parse, reader
+from ingest.device_types.reasons import Reason
+from sizao.frame import Flag
+from sizao.units import Lane
+
+DISTRICT = small(
+    Device("h1"),
+    Device("s1", SMOKE_HEAT),
+    Device("n1", SMOKE_STATE, carrier="nb"),
+    Device("t1", BATCH, carrier="gw", partition=1),
+    Device("t2", BATCH, carrier="gw", partition=2),
+    Device("old", state="retired"),
+    Device("new", SMOKE_HEAT, state="planned"),
+    Device("off", state="isolated"),
+    Device("broken", "name: broken\n", carrier="b"),
+)
+TELEMETRY, ALARM = Lane.TELEMETRY, Lane.ALARM
+HEAT_TOPIC, SMOKE_TOPIC = "up/c1/telemetry/h1", "up/c1/alarm/s1"
+
+
+def test_a_batch_beside_single_devices_on_a_topic_that_fits_both_patterns():
+    batch = BATCH.replace("up/{carrier}/telemetry\n", "up/{carrier}/telemetry/batch\n")
+    batch = batch.replace("up/gw-01/telemetry\n", "up/gw-01/telemetry/batch\n")
+    district = small(Device("h1"), Device("t1", batch))
+    topic = "up/c1/telemetry/batch"
+    decoded = decode(district, TELEMETRY, [message(topic, b'{"keys":["t1"],"temperatures":[5]}')])
+    assert [row[:2] for row in shown(district.view, decoded)] == [("t1", "temperature_c")]
+    assert not decoded.refused
+    single = decode(district, TELEMETRY, [message("up/c1/telemetry/h1", b'{"temperature":5}')])
+    assert [row[:2] for row in shown(district.view, single)] == [("h1", "temperature_c")]
+
+
+def one(topic, payload, lane=TELEMETRY, **rest):
+    return decode(DISTRICT, lane, [message(topic, payload, **rest)])
+
+
+def readings(topic, payload, lane=TELEMETRY):
+    return shown(DISTRICT.view, one(topic, payload, lane))
+
+
+def refused(topic, payload, lane=TELEMETRY):
+    (found,) = one(topic, payload, lane).refused
+    return found
+
+
+def test_a_reading():
+    decoded = one(HEAT_TOPIC, '{"temperature": 21.5, "ts": 1772351999.5}')
+    assert shown(DISTRICT.view, decoded) == [("h1", "temperature_c", 21.5)]
+    assert decoded.event_us.tolist() == [T0_US - 500_000]
+    assert decoded.flags.tolist() == [0]
+    assert decoded.alarm.tolist() == [False]
+    assert decoded.refused == []
+
+
+@pytest.mark.parametrize(
+    ("topic", "payload", "lane", "reason"),
+    [
+        (HEAT_TOPIC, b"", TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b'{"temperature": 2', TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b"\xff\xfe", TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b"[" * 16_000, TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b'{"a":' * 2_000 + b"1" + b"}" * 2_000, TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b'"' + b"\\" * 16_000, TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b'{"temperature": 0_02}', TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b" " * (1 << 20), TELEMETRY, Reason.TOO_LARGE),
+        (HEAT_TOPIC, b"[1]", TELEMETRY, Reason.WRONG_TYPE),
+        (HEAT_TOPIC, b"{}", TELEMETRY, Reason.MISSING_FIELD),
+        (HEAT_TOPIC, b'{"temperature": null}', TELEMETRY, Reason.MISSING_FIELD),
+        (HEAT_TOPIC, b'{"temperature": "21"}', TELEMETRY, Reason.WRONG_TYPE),
+        (HEAT_TOPIC, b'{"temperature": false}', TELEMETRY, Reason.WRONG_TYPE),
+        (HEAT_TOPIC, b'{"temperature": {}}', TELEMETRY, Reason.WRONG_TYPE),
+        (HEAT_TOPIC, b'{"temperature": NaN}', TELEMETRY, Reason.NOT_FINITE),
+        (HEAT_TOPIC, b'{"temperature": -inf}', TELEMETRY, Reason.NOT_FINITE),
+        (HEAT_TOPIC, b'{"temperature": 1e999}', TELEMETRY, Reason.NOT_FINITE),
+        (HEAT_TOPIC, b'{"temperature": 1' + b"0" * 400 + b"}", TELEMETRY, Reason.OUT_OF_RANGE),
+        (HEAT_TOPIC, b'{"temperature": 1' + b"0" * 5000 + b"}", TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b'{"temperature": 851}', TELEMETRY, Reason.OUT_OF_RANGE),
+        (HEAT_TOPIC, b'{"temperature": -127}', TELEMETRY, Reason.SENSOR_BROKEN),
+        ("up/nobody/telemetry/h1", b"{}", TELEMETRY, Reason.UNKNOWN_CARRIER),
+        ("up/c1/telemetry/h9", b"{}", TELEMETRY, Reason.UNKNOWN_DEVICE),
+        ("up/c1/telemetry/t1", b"{}", TELEMETRY, Reason.NOT_YOURS),
+        ("up/c1/telemetry/old", b"{}", TELEMETRY, Reason.NOT_IN_SERVICE),
+        ("up/c1/alarm/new", b"{}", ALARM, Reason.NOT_IN_SERVICE),
+        ("up/c1/telemetry/s1", b"{}", TELEMETRY, Reason.WRONG_TOPIC),
+        ("up/c1/telemetry", b"{}", TELEMETRY, Reason.WRONG_TOPIC),
+        ("up/b/telemetry/broken", b"{}", TELEMETRY, Reason.BROKEN_TYPE),
+        ("up/gw/telemetry", b'{"keys": 1}', TELEMETRY, Reason.WRONG_TYPE),
+        ("up/gw/telemetry", b'{"keys": [true]}', TELEMETRY, Reason.WRONG_TYPE),
+        ("up/gw/telemetry", b'{"keys": ["h1"]}', TELEMETRY, Reason.NOT_YOURS),
+        ("up/gw/telemetry", b"{}", TELEMETRY, Reason.MISSING_FIELD),
+        (SMOKE_TOPIC, b'{"state": "FIRE", "smoke": 0}', ALARM, Reason.UNKNOWN_STATE),
+        (SMOKE_TOPIC, b'{"state": 1, "smoke": 0}', ALARM, Reason.WRONG_TYPE),
+        (SMOKE_TOPIC, b'{"state": ["alarm"], "smoke": 0}', ALARM, Reason.WRONG_TYPE),
+    ],
+)
+def test_what_is_refused_has_its_reason(topic, payload, lane, reason):
+    assert refused(topic, payload, lane).reason is reason
+
+
+def test_too_many_rows_in_a_batch():
+    keys = ["t1"] * (ROWS_MAX + 1)
+    payload = json.dumps({"keys": keys, "temperatures": [1] * len(keys)}, separators=(",", ":"))
+    assert refused("up/gw/telemetry", payload).reason is Reason.TOO_MANY_ROWS
+
+
+def test_an_isolated_device_still_flows():
+    assert readings("up/c1/telemetry/off", '{"temperature": 4}') == [("off", "temperature_c", 4.0)]
+
+
+def test_a_topic_that_no_type_has():
+    assert small(Device("h1")).resolve(ALARM, b"up/c1/alarm/a/b").reason is Reason.UNKNOWN_TOPIC
+
+
+@pytest.mark.parametrize("topic", [b"", b"/", b"up", b"up/c1", b"\xff\xff", b"up/\xff/alarm/s1"])
+def test_any_topic_gets_a_reason(topic):
+    assert decode(DISTRICT, ALARM, [message("", b"{}")]).refused
+    odd = message("", b"{}")
+    odd.topic = topic
+    assert decode(DISTRICT, ALARM, [odd]).refused[0].unread
+
+
+def test_one_bad_field_never_takes_the_fire_beside_it_along():
+    for bad in ("NaN", '"hot"', "true", "1e999", "[]", "-nan", "inf", "9999", "null"):
+        payload = f'{{"temperature": {bad}, "smoke": nan, "state": "alarm"}}'
+        decoded = one(SMOKE_TOPIC, payload, ALARM)
+        assert ("s1", "fire_state", 1.0) in shown(DISTRICT.view, decoded)
+        (found,) = decoded.refused
+        assert not found.unread
+
+
+def test_a_word_inside_a_text_is_no_number():
+    assert parse(b'{"a": "nan \\" inf", "b": inf, "c": -NAN}')["a"] == 'nan " inf'
+
+
+def test_a_field_that_can_say_an_alarm_makes_the_payload_unread():
+    assert refused(SMOKE_TOPIC, '{"state": "?", "smoke": 0}', ALARM).unread
+    assert not refused(SMOKE_TOPIC, '{"state": "alarm"}', ALARM).unread
+
+
+def test_a_payload_without_a_telemetry_row_leaves_a_heard_row():
+    decoded = one("up/nb/alarm/n1", '{"event": "alarm"}', ALARM)
+    assert shown(DISTRICT.view, decoded) == [("n1", "fire_state", 1.0), ("n1", "heard", 1.0)]
+    assert decoded.alarm.tolist() == [True, False]
+    assert readings("up/nb/alarm/n1", '{"event": "heartbeat"}', ALARM)[-1][1] != "heard"
+
+
+def test_garbage_is_not_being_heard():
+    assert readings("up/nb/alarm/n1", '{"event": "gibberish"}', ALARM) == []
+
+
+def test_a_batch_in_columns():
+    payload = '{"keys": ["t2", "t1"], "times": 1772352000000, "temperatures": [20, 21]}'
+    decoded = one("up/gw/telemetry", payload)
+    assert shown(DISTRICT.view, decoded) == [
+        ("t2", "temperature_c", 20.0),
+        ("t1", "temperature_c", 21.0),
+    ]
+    assert decoded.partition.tolist() == [2, 1]
+    assert decoded.event_us.tolist() == [T0_US] * 2
+
+
+def test_a_strangers_key_in_a_batch_does_not_stop_its_neighbours():
+    decoded = one("up/gw/telemetry", '{"keys": ["h1", "x", "t1"], "temperatures": [1, 2, 3]}')
+    assert shown(DISTRICT.view, decoded) == [("t1", "temperature_c", 3.0)]
+    assert set(decoded.refused[0].faults) == {
+        (Reason.NOT_YOURS, "h1"),
+        (Reason.UNKNOWN_DEVICE, "x"),
+    }
+
+
+def test_two_types_share_a_topic_that_names_devices_in_the_payload():
+    text = HEAT.replace("telemetry/{key}", "telemetry").replace(
+        "format: json", "format: json\nkey: /id"
+    )
+    other = text.replace("generic.heat", "a.b").replace("/temperature", "/t")
+    place = small(Device("a", text), Device("b", other))
+    payloads = ['{"id": "a", "temperature": 1}', '{"id": "b", "t": 2}', '{"id": "c"}', "x"]
+    decoded = decode(place, TELEMETRY, [message("up/c1/telemetry", one) for one in payloads])
+    assert shown(place.view, decoded) == [("a", "temperature_c", 1.0), ("b", "temperature_c", 2.0)]
+    assert [(found.message, found.reason) for found in decoded.refused] == [
+        (2, Reason.UNKNOWN_DEVICE),
+        (3, Reason.NOT_JSON),
+    ]
+
+
+HOUR_US = 3_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("off_us", "event_off_us", "flags"),
+    [
+        (0, 0, 0),
+        (60_000_000, 60_000_000, 0),
+        (60_001_000, 0, Flag.CLOCK_CORRECTED),
+        (-60_000_000, -60_000_000, 0),
+        (-60_001_000, -60_001_000, Flag.LATE),
+        (-48 * HOUR_US, -48 * HOUR_US, Flag.LATE),
+        (-48 * HOUR_US - 1_000, 0, Flag.CLOCK_CORRECTED),
+        (-T0_US, 0, Flag.CLOCK_CORRECTED),
+        (T0_US, 0, Flag.CLOCK_CORRECTED),
+    ],
+)
+def test_the_time_rule(off_us, event_off_us, flags):
+    at_ms = (T0_US + off_us) // 1000
+    decoded = one("up/gw/telemetry", f'{{"keys": ["t1"], "times": [{at_ms}], "temperatures": [1]}}')
+    assert decoded.event_us.tolist() == [T0_US + event_off_us]
+    assert decoded.flags.tolist() == [flags]
+    if flags & Flag.CLOCK_CORRECTED:
+        assert decoded.corrected_us.tolist() == [off_us]
+        assert DISTRICT.view.device_key[decoded.corrected_device[0]] == "t1"
+
+
+def test_flags_of_a_redelivered_message_without_device_time():
+    decoded = one(HEAT_TOPIC, '{"temperature": 1}', dup=True)
+    assert decoded.flags.tolist() == [Flag.REDELIVERED | Flag.NO_DEVICE_TIME]
+    assert decoded.event_us.tolist() == [T0_US]
+
+
+@pytest.mark.parametrize("time", ['"soon"', "true", "1e300", "1" + "0" * 400, "NaN", "[]"])
+def test_a_time_that_is_none_costs_no_reading(time):
+    decoded = one(HEAT_TOPIC, f'{{"temperature": 5, "ts": {time}}}')
+    assert shown(DISTRICT.view, decoded) == [("h1", "temperature_c", 5.0)]
+    assert decoded.flags.tolist() == [Flag.NO_DEVICE_TIME]
+    assert decoded.refused[0].faults == ((Reason.BAD_TIME, "time"),)
+    assert not decoded.refused[0].unread
+
+
+def test_readings_of_a_point_keep_the_order_of_their_messages():
+    payloads = ['{"temperature": 1}', '{"temperature": "x"}', '{"temperature": 3}']
+    messages = [message(HEAT_TOPIC, one, at_us=T0_US + at) for at, one in enumerate(payloads * 3)]
+    decoded = decode(DISTRICT, TELEMETRY, messages)
+    assert decoded.event_us.tolist() == sorted(decoded.event_us.tolist())
+    assert decoded.value.tolist() == [1, 3] * 3
+
+
+def test_a_quantity_without_a_point_is_told():
+    place = small(Device("h1"))
+    place.view.point_quantity[:] = 4
+    decoded = decode(place, TELEMETRY, [message(HEAT_TOPIC, '{"temperature": 1}')])
+    assert len(decoded.point) == 0
+    assert decoded.refused[0].reason is Reason.NO_POINT
+
+
+def test_two_types_that_disagree_on_a_lane_leave_the_topic_to_the_alarm_lane():
+    odd = HEAT.replace("up/{carrier}/telemetry", "up/{carrier}/x")
+    other = SMOKE_HEAT.replace("up/{carrier}/alarm", "up/{carrier}/x")
+    place = small(Device("a", odd), Device("b", other))
+    assert place.filters(TELEMETRY) == ("up/+/telemetry/#",)
+    assert place.filters(ALARM) == ("up/+/alarm/#", "up/+/x/+")
+    assert "up/{carrier}/x/{key}" in place.broken
+    got = decode(place, ALARM, [message("up/c1/x/a", '{"temperature": 1}')])
+    assert shown(place.view, got) == [("a", "temperature_c", 1.0)]
+
+
+def test_a_type_that_does_not_compile_is_named():
+    assert list(DISTRICT.broken) == ["type.5"]
+
+
+JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["alarm", "normal", "heartbeat", "t1", "t2", "2026-03-01T08:00:00", "\ud800"])
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4),
+    max_leaves=8,
+)
+NAMES = ["temperature", "ts", "state", "smoke", "time", "event", "at", "battery"]
+NAMES += ["keys", "times", "temperatures"]
+TOPICS = [HEAT_TOPIC, SMOKE_TOPIC, "up/nb/alarm/n1", "up/gw/telemetry"]
+OBJECTS = st.dictionaries(st.sampled_from(NAMES), JUNK).map(
+    lambda found: json.dumps(found).encode()
+)
+PAYLOADS = OBJECTS | st.binary(max_size=60) | OBJECTS.map(lambda raw: raw[: len(raw) // 2])
+
+
+@given(st.lists(st.tuples(st.sampled_from(TOPICS), PAYLOADS), max_size=6))
+def test_decode_never_raises_and_answers_for_every_message(pairs):
+    for lane in Lane:
+        messages = [message(topic, raw, at_us=T0_US + at) for at, (topic, raw) in enumerate(pairs)]
+        decoded = decode(DISTRICT, lane, messages)
+        assert np.isfinite(decoded.value).all()
+        assert (decoded.point > 0).all()
+        assert (np.abs(decoded.event_us - T0_US) <= 49 * HOUR_US).all()
+        answered = set(decoded.message.tolist()) | {found.message for found in decoded.refused}
+        silent = [one for at, one in enumerate(messages) if at not in answered]
+        # Only a batch that holds nothing, or nothing but nulls, may pass without a word.
+        assert all(b"/telemetry" in one.topic and b"keys" in one.payload for one in silent)
+
+
+@given(PAYLOADS)
+def test_the_fast_and_the_patient_way_agree(raw):
+    for text in (HEAT, SMOKE_HEAT, SMOKE_STATE, BATCH):
+        quick = reader(compile_type(text, "t"))
+        patient = Reader(quick.compiled, None, None)
+        (fast, slow) = (way.read([raw]) for way in (quick, patient))
+        if not any(columns.typed for columns in fast[0]):
+            continue
+        assert fast[1] == slow[1] == []
+        if slow[0]:
+            for field in quick.compiled.fields:
+                verdicts, values = judge_column(field, fast[0][0].slots[field.slot])
+                others, theirs = judge_all(field, slow[0][0].slots[field.slot])
+                assert verdicts.tolist() == others.tolist()
+                assert values.tolist() == theirs.tolist()
+
+
+def test_pointers_lead_into_objects_and_arrays():
+    text = HEAT.replace("pointer: /temperature", "pointer: /data/0/a~1b")
+    place = small(Device("h1", text))
+    decoded = decode(place, TELEMETRY, [message(HEAT_TOPIC, '{"data": [{"a/b": 7}]}')])
+    assert decoded.value.tolist() == [7.0]
+    nested = small(Device("h1", HEAT.replace("pointer: /temperature", "pointer: /data/t")))
+    assert nested.readers[1].decode is not None
+    for raw, count in (('{"data": {"t": 7}}', 1), ('{"data": 3}', 0), ("{}", 0)):
+        assert len(decode(nested, TELEMETRY, [message(HEAT_TOPIC, raw)]).point) == count
+
+
+def test_a_scale_and_an_offset_come_before_the_unit():
+    text = HEAT.replace("unit: degC", "unit: degF\n    scale: 0.1\n    offset: -10")
+    place = small(Device("h1", text.replace("minimum: -40", "minimum: 0")))
+    decoded = decode(place, TELEMETRY, [message(HEAT_TOPIC, '{"temperature": 2220}')])
+    assert decoded.value.tolist() == [100.0]  # 222 - 10 = 212 degF
+
+
+def test_the_size_of_a_payload_is_bounded_before_it_is_read(monkeypatch):
+    monkeypatch.setattr(payload_module.json, "loads", lambda _: pytest.fail("read"))
+    assert refused("up/gw/telemetry", b" " * (256 * 1024 + 1)).reason is Reason.TOO_LARGE

@@ -1,0 +1,379 @@
+"""The incident's state machine, sentence by sentence, and its ids to the last digit."""
+
+from __future__ import annotations
+
+import pytest
+
+from alerting.book import Book
+from alerting.incident import (
+    allowed,
+    decide,
+    incident_id,
+    message_id,
+    nature_of,
+    transition_id,
+)
+from alerting.model import (
+    Action,
+    Became,
+    Conflict,
+    Incident,
+    Key,
+    Nature,
+    NotAllowed,
+    Recorded,
+    State,
+    Transition,
+    Verdict,
+    What,
+)
+from sizao import signal as signals
+from sizao.signal import Kind, Phase, Signal, Subject, SubjectType, Tier
+
+T0 = 1_760_000_000_000_000
+MINUTE = 60_000_000
+
+
+def make(
+    device=1,
+    *,
+    at=T0,
+    onset=None,
+    tier=Tier.ALARM,
+    phase=Phase.RAISE,
+    kind=Kind.FIRE,
+    site=7,
+    self_test=False,
+    received=None,
+) -> Signal:
+    return signals.make(
+        rule="direct",
+        rule_version=1,
+        kind=kind,
+        tier=tier,
+        phase=phase,
+        subject=Subject(type=SubjectType.DEVICE, id=str(device)),
+        site=site,
+        device=device,
+        onset_us=at if onset is None else onset,
+        event_us=at,
+        received_us=at if received is None else received,
+        generation=1,
+        evidence={},
+        self_test=self_test,
+    )
+
+
+class Desk:
+    """A book, and what it said."""
+
+    def __init__(self):
+        self.book = Book()
+        self.transitions: list[Transition] = []
+        self.became: list[Became] = []
+        self.now = T0
+
+    def hear(self, signal, nature=Nature.REAL, after=1_000_000):
+        self.now = max(self.now, signal.event_us + after)
+        return self._keep(self.book.hear(signal, nature, self.now))
+
+    def act(self, what, key=None, **more):
+        key = key or next(iter(self.book.newest))
+        incident = self.book.newest[key]
+        self.now += 1
+        action = Action(
+            id=f"act{self.now}",
+            actor="duty",
+            what=what,
+            expected_version=incident.version,
+            **more,
+        )
+        self.book.newest[key], effects = decide(incident, action, self.now)
+        return self._keep(effects)
+
+    def close(self, verdict=Verdict.FIRE, cause=""):
+        self.act(What.ACKNOWLEDGED)
+        self.act(What.VERDICT, verdict=verdict, cause=cause)
+        self.act(What.CLOSED)
+
+    def _keep(self, effects):
+        self.transitions += [e for e in effects if isinstance(e, Transition)]
+        self.became += [e.became for e in effects if isinstance(e, Recorded)]
+        return effects
+
+    @property
+    def whats(self):
+        return [transition.what for transition in self.transitions]
+
+    @property
+    def incident(self) -> Incident:
+        (found,) = self.book.newest.values()
+        return found
+
+
+def test_ids_are_these_to_the_last_digit():
+    incident = incident_id("a" * 32)
+    assert incident == "0344305af3c1645e13eca938b8c5247d"
+    transition = transition_id(incident, "b" * 32)
+    assert transition == "62df3d5b3e45db0d7e3a068734ba0e30"
+    assert message_id(transition, "station-1", "webhook", 0) == "0288ebe20bae893725d6227c18a3623f"
+
+
+def test_only_what_the_table_lists_is_allowed():
+    listed = {(state, what) for state in [None, *State] for what in What if _passes(state, what)}
+    assert listed == {
+        (None, What.OPENED),
+        (State.OPEN, What.JOINED),
+        (State.OPEN, What.RAISED),
+        (State.OPEN, What.ACKNOWLEDGED),
+        (State.OPEN, What.VERDICT),
+        (State.ACKNOWLEDGED, What.JOINED),
+        (State.ACKNOWLEDGED, What.RAISED),
+        (State.ACKNOWLEDGED, What.VERDICT),
+        (State.ACKNOWLEDGED, What.CLOSED),
+    }
+
+
+def _passes(state, what):
+    try:
+        allowed(state, what)
+    except NotAllowed:
+        return False
+    return True
+
+
+def test_first_signal_opens_and_names_the_incident():
+    desk = Desk()
+    signal = make()
+    desk.hear(signal)
+    assert desk.incident.id == incident_id(signal.id)
+    assert desk.whats == [What.OPENED]
+    assert desk.transitions[0].id == transition_id(desk.incident.id, signal.id)
+    assert desk.incident.version == 1
+
+
+def test_the_same_device_again_is_silent():
+    desk = Desk()
+    desk.hear(make())
+    desk.hear(make(at=T0 + MINUTE, onset=T0, phase=Phase.REFRESH))
+    desk.hear(make(at=T0 + 2 * MINUTE))
+    assert desk.whats == [What.OPENED]
+    assert desk.became == [Became.OPENED, Became.SAME, Became.SAME]
+    assert desk.incident.last_us == T0 + 2 * MINUTE
+    assert desk.incident.version == 1
+
+
+def test_another_device_joins_and_is_told():
+    desk = Desk()
+    desk.hear(make(1, tier=Tier.EARLY))
+    desk.hear(make(2, tier=Tier.EARLY))
+    assert desk.whats == [What.OPENED, What.JOINED]
+    assert desk.incident.members == 2
+
+
+def test_early_that_becomes_alarm_is_raised():
+    desk = Desk()
+    desk.hear(make(tier=Tier.EARLY))
+    desk.hear(make(tier=Tier.ALARM, at=T0 + 1))
+    assert desk.whats == [What.OPENED, What.RAISED]
+    assert desk.incident.tier is Tier.ALARM
+
+
+def test_a_second_device_in_alarm_within_ten_minutes_is_urgent():
+    desk = Desk()
+    desk.hear(make(1))
+    desk.hear(make(2, at=T0 + 10 * MINUTE))
+    assert desk.whats == [What.OPENED, What.RAISED]
+    assert desk.incident.tier is Tier.URGENT
+
+
+def test_a_second_device_later_than_ten_minutes_joins():
+    desk = Desk()
+    desk.hear(make(1))
+    desk.hear(make(2, at=T0 + 10 * MINUTE + 1))
+    assert desk.whats == [What.OPENED, What.JOINED]
+    assert desk.incident.tier is Tier.ALARM
+
+
+def test_gas_does_not_become_urgent_by_a_second_device():
+    desk = Desk()
+    desk.hear(make(1, kind=Kind.GAS))
+    desk.hear(make(2, kind=Kind.GAS))
+    assert desk.incident.tier is Tier.ALARM
+
+
+@pytest.mark.parametrize("second", [{"device": 2, "tier": Tier.EARLY}, {"tier": Tier.URGENT}])
+def test_news_takes_back_the_acknowledgement_and_a_verdict_other_than_fire(second):
+    desk = Desk()
+    desk.hear(make())
+    desk.act(What.ACKNOWLEDGED)
+    desk.act(What.VERDICT, verdict=Verdict.FALSE_ALARM, cause="cooking", devices=(1,))
+    desk.hear(make(at=T0 + 1, **second))
+    assert desk.incident.state is State.OPEN
+    assert desk.incident.verdict is None
+    assert desk.transitions[-1].before["verdict"] == Verdict.FALSE_ALARM
+
+
+def test_the_verdict_fire_stays_when_another_device_joins():
+    desk = Desk()
+    desk.hear(make())
+    desk.act(What.VERDICT, verdict=Verdict.FIRE)
+    desk.hear(make(2, at=T0 + 1))
+    assert desk.incident.verdict is Verdict.FIRE
+
+
+def test_a_clear_is_recorded_and_closes_nothing():
+    desk = Desk()
+    desk.hear(make())
+    desk.hear(make(at=T0 + MINUTE, onset=T0, phase=Phase.CLEAR))
+    assert desk.became[-1] is Became.CLEARED
+    assert desk.incident.state is State.OPEN
+    assert desk.incident.known["device:1"].cleared_us == T0 + MINUTE
+
+
+def test_a_clear_with_nothing_open_opens_nothing():
+    desk = Desk()
+    desk.hear(make(at=T0 + MINUTE, onset=T0, phase=Phase.CLEAR))
+    assert desk.became == [Became.NOTHING_OPEN]
+    assert not desk.transitions
+
+
+def test_a_refresh_whose_raise_was_lost_opens():
+    desk = Desk()
+    desk.hear(make(at=T0 + MINUTE, onset=T0, phase=Phase.REFRESH))
+    assert desk.whats == [What.OPENED]
+
+
+def test_after_closing_an_old_onset_is_silent_and_a_new_one_opens():
+    desk = Desk()
+    desk.hear(make())
+    desk.close()
+    first = desk.incident.id
+    desk.hear(make(at=T0 + 5 * MINUTE, onset=T0, phase=Phase.REFRESH))
+    assert desk.became[-1] is Became.AFTER_CLOSE
+    assert desk.incident.id == first
+    desk.hear(make(at=T0 + 6 * MINUTE))
+    assert desk.whats[-1] is What.OPENED
+    assert desk.incident.id != first
+    assert desk.incident.version == 1
+
+
+def test_a_late_raise_of_a_closed_device_is_silent_but_another_device_or_tier_pages():
+    for late, pages in [
+        (make(1, at=T0 + 1), False),
+        (make(2, at=T0 + 1), True),
+        (make(1, at=T0 + 1, tier=Tier.URGENT), True),
+    ]:
+        desk = Desk()
+        desk.hear(make(1))
+        desk.close()
+        desk.hear(late)
+        assert (desk.whats[-1] is What.OPENED) is pages
+
+
+def test_a_fire_heard_after_the_close_pages_however_slow_its_device_s_clock():
+    """Up to 48 h of a device's clock are believed: an hour too slow must not be an hour's mute."""
+    slow = 60 * MINUTE
+    desk = Desk()
+    desk.hear(make(1, at=T0 - slow, received=T0))
+    desk.now = T0 + MINUTE
+    desk.close()
+    desk.hear(make(1, at=T0 + 2 * MINUTE - slow, received=T0 + 2 * MINUTE))
+    assert desk.whats[-1] is What.OPENED
+
+
+def test_an_onset_of_an_older_closed_incident_stays_silent():
+    desk = Desk()
+    desk.hear(make(1))
+    desk.close()
+    desk.hear(make(2, at=T0 + MINUTE))
+    desk.hear(make(1, at=T0 + 2 * MINUTE, onset=T0, phase=Phase.REFRESH))
+    assert desk.became[-1] is Became.AFTER_CLOSE
+    assert desk.incident.members == 1
+
+
+def test_a_record_seen_before_changes_nothing():
+    desk = Desk()
+    desk.hear(make())
+    assert desk.hear(make()) == ()
+
+
+def test_a_fire_within_the_onset_of_a_self_test_opens_a_real_incident():
+    desk = Desk()
+    desk.hear(make(self_test=True), Nature.TEST)
+    desk.hear(make(at=T0 + MINUTE, onset=T0, phase=Phase.REFRESH), Nature.REAL)
+    assert desk.whats == [What.OPENED, What.OPENED]
+    assert set(desk.book.newest) == {
+        Key(7, Kind.FIRE, Nature.TEST),
+        Key(7, Kind.FIRE, Nature.REAL),
+    }
+
+
+def test_a_slow_kind_is_a_row_and_no_incident():
+    desk = Desk()
+    desk.hear(make(kind=Kind.OFFLINE))
+    assert desk.became == [Became.SLOW]
+    assert not desk.book.newest
+
+
+def test_late_is_said():
+    desk = Desk()
+    desk.hear(make(), after=5 * MINUTE)
+    assert desk.incident.late
+    assert desk.transitions[0].late
+
+
+def test_an_action_on_an_old_version_is_a_conflict_and_changes_nothing():
+    desk = Desk()
+    desk.hear(make())
+    action = Action(id="a", actor="duty", what=What.ACKNOWLEDGED, expected_version=0)
+    with pytest.raises(Conflict, match="version 1, not 0"):
+        decide(desk.incident, action, desk.now)
+
+
+@pytest.mark.parametrize(
+    ("what", "more", "said"),
+    [
+        (What.CLOSED, {}, "cannot be closed"),
+        (What.JOINED, {}, "no action of a person"),
+        (What.VERDICT, {}, "expected one of"),
+        (What.ACKNOWLEDGED, {"verdict": Verdict.FIRE}, "only there"),
+        (What.VERDICT, {"verdict": Verdict.FALSE_ALARM}, "needs its cause"),
+        (What.VERDICT, {"verdict": Verdict.FIRE, "cause": "x" * 501}, "at most"),
+    ],
+)
+def test_a_wrong_action_is_refused_with_its_reason(what, more, said):
+    desk = Desk()
+    desk.hear(make())
+    with pytest.raises(NotAllowed, match=said):
+        desk.act(what, **more)
+    assert desk.incident.version == 1
+
+
+def test_closing_needs_a_verdict():
+    desk = Desk()
+    desk.hear(make())
+    desk.act(What.ACKNOWLEDGED)
+    with pytest.raises(NotAllowed, match="without a verdict"):
+        desk.act(What.CLOSED)
+
+
+def test_an_action_without_an_incident_is_refused():
+    action = Action(id="a", actor="duty", what=What.CLOSED, expected_version=1)
+    with pytest.raises(NotAllowed):
+        decide(None, action, T0)
+
+
+@pytest.mark.parametrize(
+    ("mark", "self_test", "nature"),
+    [
+        ("real", False, Nature.REAL),
+        ("", False, Nature.REAL),
+        ("real", True, Nature.TEST),
+        ("test", False, Nature.TEST),
+        ("canary", True, Nature.CANARY),
+        ("drill", False, Nature.REAL),  # a drill comes from a window, never from a mark
+    ],
+)
+def test_nature(mark, self_test, nature):
+    assert nature_of(mark, self_test=self_test) is nature
