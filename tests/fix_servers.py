@@ -8,16 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.identity import identify
-from deploy.local.places import private_place, sweep
+from deploy.local.places import private_place, remove_run, sweep
 from deploy.local.servers import Servers
 
 PREFIX = "test-"
+FAILED = pytest.StashKey[bool]()
 
 
-def _in_use(place: Path) -> bool:
-    """Another run of the tests may be between two starts and hold no lock just now."""
-    return identify(int(place.name.split("-")[1])) is not None
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Let a fixture see, when it ends, how its own test has ended."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +30,7 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
 
     A test may kill one of them if it starts it again (same ports, same data) before it ends.
     """
-    sweep(PREFIX, spare=_in_use)  # what a killed run has left behind
+    sweep(PREFIX)  # what a killed run, or one with failures, has left behind
     place = private_place(f"{PREFIX}{os.getpid()}")
     with Servers(place, fresh=True) as running:
         yield running
@@ -36,11 +40,12 @@ def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
 
 @pytest.fixture
 def own_place(request: pytest.FixtureRequest) -> Iterator[Path]:
-    """An empty run folder, for a test that starts servers of its own."""
-    folder = private_place(f"{PREFIX}{os.getpid()}-own")
+    """An empty run folder, for a test that starts servers of its own; stays if the test fails."""
+    folder = private_place(f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}")
+    (folder / "lock").touch()  # so that `sweep` takes it for a run's, whatever the test does in it
     yield folder
-    if not request.session.testsfailed:
-        shutil.rmtree(folder)
+    if not request.node.stash.get(FAILED, False):
+        remove_run(folder)
 
 
 @pytest.fixture

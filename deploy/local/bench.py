@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from deploy.local.bench_load import Bench, Shape, slope
 from deploy.local.bench_watch import SignalWatch, spread_ms
 from deploy.local.failure import ServerError
 from deploy.local.patience import wait_for
-from deploy.local.places import BUILD, private_place
+from deploy.local.places import BUILD, private_place, remove_run
 from deploy.local.receiver import Receiver
 from deploy.local.servers import Servers
 from deploy.local.stack import Stack
@@ -72,7 +71,7 @@ def run(profile: Profile, stack: ExitStack) -> dict[str, Any]:
     district = bench_district.build(profile.fires * len(profile.latency_s))
     _say("starting Mosquitto, Kafka, PostgreSQL")
     servers = stack.enter_context(Servers(folder, fresh=True))
-    shutil.rmtree(folder / "sizao", ignore_errors=True)  # of the last run, whose servers are gone
+    remove_run(folder / "sizao")  # of the last run, whose servers are gone
     ours = Stack(servers, folder / "sizao")
     stack.callback(ours.stop)
     receiver = stack.enter_context(Receiver())

@@ -10,7 +10,6 @@ Exit 0 only if the station's page of the alarm arrived, signed.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,7 +24,7 @@ from deploy.local import fire as fires
 from deploy.local import timeline, traffic
 from deploy.local.failure import ServerError
 from deploy.local.fleet import Fleet
-from deploy.local.places import private_place
+from deploy.local.places import private_place, remove_run
 from deploy.local.receiver import Receiver
 from deploy.local.servers import Servers
 from deploy.local.stack import Stack
@@ -79,7 +78,7 @@ class Demo:
         with ExitStack() as stack:
             with self.step("Mosquitto, Kafka and PostgreSQL, privately"):
                 servers = stack.enter_context(Servers(folder, fresh=True))
-            shutil.rmtree(folder / "sizao", ignore_errors=True)  # of an earlier run, as the data
+            remove_run(folder / "sizao")  # of an earlier run, as the data
             ours = Stack(servers, folder / "sizao")
             stack.callback(ours.stop)
             receivers = self._prepare(stack, ours)

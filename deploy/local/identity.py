@@ -11,6 +11,8 @@ from pathlib import Path
 
 from deploy.local.patience import wait_for
 
+STOP_S = 10.0  # what is left over is given so long to end by itself
+
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
@@ -102,3 +104,20 @@ def read_identity(file: Path) -> Identity | None:
         )
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
+
+
+def stop_below(folder: Path) -> bool:
+    """Stop every process that a pid file below `folder` names; return whether one still ran.
+
+    For what a killed run has left behind, whose guards may have been killed with it. SIGINT: our
+    processes, Mosquitto and Kafka take it as SIGTERM, and PostgreSQL waits for no client.
+    """
+    ours, servers = folder.rglob("*.pid"), folder.rglob("pid")  # ours first: they are clients
+    found = False
+    for file in [*ours, *servers]:
+        stale = read_identity(file)
+        if stale is not None:
+            found |= stale.alive()
+            stale.stop(signal.SIGINT, STOP_S)
+            file.unlink(missing_ok=True)
+    return found

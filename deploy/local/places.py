@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import os
@@ -11,11 +10,12 @@ import random
 import shutil
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.failure import ServerError
+from deploy.local.identity import identify, stop_below
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUILD = REPOSITORY / "build"
@@ -122,15 +122,40 @@ def elsewhere() -> Path:
     return ELSEWHERE / f"sizao-{mark}"
 
 
-def sweep(prefix: str = "", *, spare: Callable[[Path], bool] | None = None) -> None:
-    """Remove run folders named `prefix`..., unless a run holds their lock or `spare` says so."""
+def run_places(prefix: str = "") -> Iterator[Path]:
+    """Run folders named `prefix`...; a folder without a lock is not a run's."""
     for home in (BUILD / "run", elsewhere()):
-        for place in home.glob(f"{prefix}*"):
-            # A lock that can be taken belongs to nobody; a folder without one is not a run's.
-            if (place / "lock").exists() and not (spare and spare(place)):
-                with contextlib.suppress(ServerError):
-                    RunLock(place).release()
-                    shutil.rmtree(place, ignore_errors=True)
+        yield from (file.parent for file in sorted(home.glob(f"{prefix}*/lock")))
+
+
+def in_use(place: Path) -> bool:
+    """Whether a run holds the lock, or the process runs after which the folder is named.
+
+    A run of the tests (`test-PID-...`) may be between two starts, and hold no lock just now.
+    """
+    named = place.name.split("-")[1:2]
+    if named and named[0].isdigit() and identify(int(named[0])):
+        return True
+    try:
+        RunLock(place).release()
+    except ServerError:
+        return True
+    return False
+
+
+def sweep(prefix: str = "") -> None:
+    """Remove the run folders named `prefix`... that nobody uses, and what still runs in them."""
+    for place in run_places(prefix):
+        if not in_use(place):
+            remove_run(place)
+
+
+def remove_run(folder: Path) -> None:
+    """Remove a run's folder. Whoever is named in it is stopped first: without its pid file nobody
+    would ever find it again.
+    """
+    stop_below(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def data_folder(path: Path, user: User | None) -> Path:
