@@ -96,6 +96,14 @@ def watch(
     return code
 
 
+def say(report: int, words: str) -> None:
+    """Tell the parent. One that has gone meanwhile is told nothing: `watch` sees that it has gone,
+    and a guard that failed here would leave the server alone.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        os.write(report, f"{words}\n".encode())
+
+
 def main(argv: list[str]) -> int:
     """Start, report the server's process id, watch, report how it ended."""
     control, report, spec = int(argv[1]), int(argv[2]), json.load(sys.stdin)
@@ -113,12 +121,10 @@ def main(argv: list[str]) -> int:
     try:
         server = spawn(spec, log_fd)
     except (OSError, subprocess.SubprocessError) as error:
-        os.write(report, f"error {error}\n".encode())
+        say(report, f"error {error}")
         return 1
-    os.write(report, f"pid {server.pid}\n".encode())
-    code = watch(server, control, wake_read, log_fd, spec)
-    with contextlib.suppress(BrokenPipeError):
-        os.write(report, f"exit {code}\n".encode())
+    say(report, f"pid {server.pid}")
+    say(report, f"exit {watch(server, control, wake_read, log_fd, spec)}")
     return 0
 
 

@@ -71,7 +71,10 @@ class Child:
     def start(
         self, cmd: Sequence[str | Path], *, user: User | None, env: Mapping[str, str], cwd: Path
     ) -> None:
-        """Start the server. Raises ServerError if the program cannot be executed."""
+        """Start the server. Raises ServerError if the program cannot be executed.
+
+        Interrupted, it leaves no process behind.
+        """
         if self.alive():
             raise ServerError(f"{self.name} runs already", where=f"process {self.pid}")
         self.recover()
@@ -85,9 +88,16 @@ class Child:
             "stop_signal": int(self.stop_signal),
             "grace_s": self.grace_s,
         }
+        try:
+            self._take_on(spec)
+        except BaseException:  # a Ctrl-C too: the guard may be about to start the server
+            self._forget()
+            raise
+
+    def _take_on(self, spec: Mapping[str, object]) -> None:
+        """Start a guard, and remember the server that it has started."""
         word, _, rest = self._start_guard(spec).partition(" ")
         if word != "pid":
-            self._forget()
             raise ServerError(
                 f"{self.name} could not be started: {rest or 'its guard said nothing'}",
                 where=str(self.log),
@@ -156,13 +166,14 @@ class Child:
         began = monotonic_s()
         while True:
             missing = gate()
-            if missing is None:
-                return monotonic_s() - began
+            # Asked after the gate: somebody else's server may have answered on our port.
             if not self.alive():
                 self._forget()
                 raise ServerError(
                     f"{self.name} ended while starting:\n{self.tail()}\n", where=str(self.log)
                 )
+            if missing is None:
+                return monotonic_s() - began
             if self._abandoned.is_set():
                 raise ServerError(f"the start of {self.name} was given up", where=str(self.log))
             if monotonic_s() - began > deadline_s:
@@ -176,6 +187,8 @@ class Child:
     def terminate(self, grace_s: float | None = None) -> bool:
         """Stop in an orderly way, kill after `grace_s`. Returns whether killing was needed."""
         if self._server is None:
+            if self._control >= 0:  # a start that was interrupted: its guard stops what there is
+                self._forget()
             return False
         grace_s = self.grace_s if grace_s is None else grace_s
         self.signal(self.stop_signal)
