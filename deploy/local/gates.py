@@ -57,13 +57,16 @@ def mqtt_gate(host: str, port: int, user: str | None, password: str | None) -> s
     return f"{host}:{port} refuses {user!r}: {answer[0]}" if answer[0].is_failure else None
 
 
-async def _ask_kafka(bootstrap: str) -> str | None:
-    """One round: metadata, every partition led, and a topic could be made on a live broker."""
+async def _ask_kafka(bootstrap: str, cluster: str) -> str | None:
+    """One round: our cluster, every partition led, and a topic could be made on a live broker."""
     admin = aiokafka.admin.AIOKafkaAdminClient(
         bootstrap_servers=bootstrap, request_timeout_ms=int(ANSWER_S * 1000)
     )
     await admin.start()
     try:
+        found = (await admin.describe_cluster())["cluster_id"]
+        if found != cluster:
+            return f"somebody else's Kafka answers at {bootstrap} (cluster {found})"
         for topic in await admin.describe_topics():
             for part in topic["partitions"]:
                 if part["leader"] < 0:
@@ -81,13 +84,16 @@ async def _ask_kafka(bootstrap: str) -> str | None:
     return None
 
 
-def kafka_gate(bootstrap: str) -> str | None:
-    """Metadata from a broker that is registered, unfenced and leads all its partitions."""
+def kafka_gate(bootstrap: str, cluster: str) -> str | None:
+    """Metadata from a broker that is registered, unfenced and leads all its partitions.
+
+    The others prove by a password whose server answers; a Kafka only by the id of its `cluster`.
+    """
     host, _, port = bootstrap.rpartition(":")
     try:
         # aiokafka logs an error at each refused connection; nobody needs those of a start.
         socket.create_connection((host, int(port)), ANSWER_S).close()
-        return asyncio.run(asyncio.wait_for(_ask_kafka(bootstrap), 2 * ANSWER_S))
+        return asyncio.run(asyncio.wait_for(_ask_kafka(bootstrap, cluster), 2 * ANSWER_S))
     except (aiokafka.errors.KafkaError, OSError, TimeoutError) as error:
         return f"no answer from {bootstrap} ({type(error).__name__}: {error})"
 
@@ -103,8 +109,11 @@ def postgres_gate(dsn: str) -> str | None:
 
 
 def make_database(dsn: str, name: str) -> None:
-    """Create database `name` with the rights of `dsn`."""
+    """Create database `name`, unless it is there, with the rights of `dsn`."""
     with psycopg.connect(dsn, autocommit=True) as connection:
+        there = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
+        if there.fetchone():
+            return
         connection.execute(
             psycopg.sql.SQL("CREATE DATABASE {}").format(psycopg.sql.Identifier(name))
         )

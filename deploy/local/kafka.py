@@ -43,7 +43,7 @@ def find_java() -> Path:
         said = subprocess.run(
             [str(candidate), "-version"], capture_output=True, text=True, check=False, timeout=30
         ).stderr
-        if (found := re.search(r'"(\d+)', said)) and int(found[1]) >= JAVA_MIN:
+        if (found := re.search(r'version "(\d+)', said)) and int(found[1]) >= JAVA_MIN:
             return candidate
         tried.append(str(candidate))
     raise ServerError(
@@ -94,7 +94,14 @@ class Kafka:
             env={"LANG": "C.UTF-8", "PATH": "/usr/bin:/bin"},
             cwd=self.data,
         )
-        self.child.wait_ready(lambda: kafka_gate(self.bootstrap), READY_S)
+        cluster = self._cluster()
+        self.child.wait_ready(lambda: kafka_gate(self.bootstrap, cluster), READY_S)
+
+    def _cluster(self) -> str:
+        """Id of our cluster, as `_format` gave it to the storage."""
+        text = (self.data / "meta.properties").read_text("utf-8")
+        found = re.search(r"^cluster\.id=(.+)$", text, re.MULTILINE)
+        return found[1].strip() if found else ""
 
     def _libs(self) -> Path:
         """Return the jars, copied beside the data if the broker's user cannot read ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 import signal
 from pathlib import Path
 
@@ -76,7 +77,7 @@ class Postgres:
         return f"postgresql://{SUPERUSER}:{self.password}@{HOST}:{self.port}/{dbname}"
 
     def create_database(self, name: str) -> str:
-        """Create database `name` and return its address."""
+        """Create database `name`, unless it is there, and return its address."""
         gates.make_database(self.dsn(), name)
         return self.dsn(name)
 
@@ -106,12 +107,19 @@ class Postgres:
         self.child.wait_ready(lambda: gates.postgres_gate(self.dsn()), READY_S)
 
     def _initdb(self) -> None:
-        """Make a cluster. The password file is written last: it marks the cluster as whole."""
-        if any(self.data.iterdir()):
-            raise ServerError(
-                f"{self.data} holds half a cluster", knob=f"remove {self.folder} and start again"
-            )
+        """Make a cluster. The password file is written last: it marks the cluster as whole.
+
+        What a run that was killed on the way has left never held data, and is made anew.
+        """
         password = self.folder / "password.new"
+        if any(self.data.iterdir()):
+            if not password.exists():
+                raise ServerError(
+                    f"{self.data} holds a cluster whose password is lost",
+                    knob=f"remove {self.folder} and start again",
+                )
+            shutil.rmtree(self.data)
+            data_folder(self.data, self.user)
         hand_over(password, secrets.token_urlsafe(24) + "\n", self.user)
         command: list[str | Path] = [find_program("initdb", installed(), "postgresql")]
         command += ["-D", self.data, "-U", SUPERUSER, "--pwfile", password]
