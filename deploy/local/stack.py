@@ -55,9 +55,12 @@ class Process:
     config: Path
     port: int
     child: Child
-    extra: tuple[str, ...] = ()
-
     shown: str = ""
+
+    @property
+    def log(self) -> Path:
+        """Where its words go."""
+        return self.child.log
 
     @property
     def address(self) -> str:
@@ -72,14 +75,16 @@ class Process:
     def start(self) -> None:
         """Start and wait until ready."""
         self.launch()
-        self.child.wait_ready(self._ready, READY_S)
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until ready."""
+        self.child.wait_ready(self.missing, READY_S)
 
     def launch(self) -> None:
         """Start and do not wait."""
         command = [sys.executable, "-m", "sizao.cli", self.name, "--config", str(self.config)]
-        self.child.start(
-            [*command, *self.extra], user=None, env=environment(), cwd=self.config.parent
-        )
+        self.child.start(command, user=None, env=environment(), cwd=self.config.parent)
 
     def stop(self) -> None:
         """Stop in an orderly way."""
@@ -94,7 +99,8 @@ class Process:
             with error:
                 return error.read().decode()
 
-    def _ready(self) -> str | None:
+    def missing(self) -> str | None:
+        """What it waits for, None when it is ready."""
         try:
             content = json.loads(self.page("/readyz"))
         except (OSError, ValueError) as error:
@@ -155,10 +161,7 @@ class Stack:
         if known.exists():
             self.carriers = json.loads(known.read_text("utf-8"))
         self.servers.mosquitto.set_users({**self.carriers, BRIDGE_USER: bridge}, ACL)
-        made = self.servers.postgres.folder / f"made-{self.database_name}"  # goes with the cluster
-        if not made.exists():
-            self.servers.postgres.create_database(self.database_name)
-            made.touch()
+        self.servers.postgres.create_database(self.database_name)
         ports = free_ports(len(PROCESSES) + 1)
         self.http_port = ports.pop()
         self._write(dict(zip(PROCESSES, ports, strict=True)))
@@ -225,8 +228,7 @@ class Stack:
         return generation
 
     def settle(self, district: District) -> int:
-        """Migrate and register a district: places and carriers, then devices."""
-        self.command("migrate")
+        """Register a district: places and carriers, then devices."""
         self.register(district.change("places"), "demo district")
         return self.register(district.change("devices"), "demo district")
 
@@ -255,7 +257,7 @@ class Stack:
         for process in self.processes.values():
             process.launch()
         for process in self.processes.values():
-            process.child.wait_ready(process._ready, READY_S)  # noqa: SLF001 - its own module
+            process.wait()
 
     def stop(self) -> None:
         """Stop all five, speakers first."""
@@ -274,6 +276,11 @@ class Devices:
     name: str = "devices"
 
     @property
+    def log(self) -> Path:
+        """Where its words go."""
+        return self.child.log
+
+    @property
     def address(self) -> str:
         """Where its responder takes pages; what came stands in its log."""
         return f"http://{HOST}:{self.receiver_port}/page"
@@ -283,9 +290,8 @@ class Devices:
         """Process id now, 0 if it does not run."""
         return self.child.pid
 
-    def start(self) -> None:
-        """Start; it connects by itself."""
-        self.launch()
+    def wait(self) -> None:
+        """It connects by itself, and again when the broker was away."""
 
     def launch(self) -> None:
         """Start and do not wait."""
@@ -303,6 +309,7 @@ def parts(servers: Servers, folder: Path) -> Sequence[Process | Devices]:
     """Hook of `make up`: our five processes, and a district with a fire."""
     stack = Stack(servers, folder / "sizao")
     stack.configure()
+    stack.command("migrate")
     district = build()
     stack.settle(district)
     (port,) = free_ports(1)

@@ -8,8 +8,6 @@ one of ours, and so that a supervisor that was killed can be cleaned up after.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 import json
 import os
 import signal
@@ -19,10 +17,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NoReturn, Protocol, cast
+from typing import NoReturn, Protocol
 
+from deploy.local import stack
 from deploy.local.failure import ServerError
-from deploy.local.identity import Identity, identify, rss_kb
+from deploy.local.identity import Identity, identify, rss_kb, stop_below
 from deploy.local.patience import POLL_S
 from deploy.local.places import REPOSITORY, hand_over, private_place
 from deploy.local.servers import Servers
@@ -33,34 +32,35 @@ DOWN_S = 90.0  # every part's own grace time, one after the other
 REFRESH_S = 1.0
 RESTART_S = 5.0  # between two starts of what ends again and again
 NAME = "up"
-STACK = "deploy.local.stack"
 
 
 class Part(Protocol):
     """One of our own processes beside the servers, as `deploy/local/stack.py` offers them."""
 
-    name: str
-    address: str
+    @property
+    def name(self) -> str:
+        """What `status` calls it."""
+
+    @property
+    def address(self) -> str:
+        """Where a person looks."""
+
+    @property
+    def log(self) -> Path:
+        """Where its words go."""
 
     @property
     def pid(self) -> int:
         """Process id now, 0 if it does not run."""
 
-    def start(self) -> None:
-        """Start and wait until ready."""
-
     def launch(self) -> None:
         """Start and do not wait."""
 
+    def wait(self) -> None:
+        """Wait until ready."""
+
     def stop(self) -> None:
         """Stop in an orderly way; of one that has ended, forget it."""
-
-
-class Stack(Protocol):
-    """What the module `deploy.local.stack` offers."""
-
-    def parts(self, servers: Servers, folder: Path) -> Sequence[Part]:
-        """Our own processes, in the order in which they are started."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,13 +109,6 @@ def _write_state(folder: Path, state: State) -> None:
 # --- the supervisor ------------------------------------------------------------------------------
 
 
-def _parts(servers: Servers, folder: Path) -> Sequence[Part]:
-    """Our own processes; none while `deploy/local/stack.py` is not there."""
-    if importlib.util.find_spec(STACK) is None:
-        return ()
-    return cast("Stack", importlib.import_module(STACK)).parts(servers, folder)
-
-
 def _rows(servers: Servers, parts: Sequence[Part]) -> tuple[Row, ...]:
     at = servers.addresses
     addresses = (
@@ -133,7 +126,12 @@ def _rows(servers: Servers, parts: Sequence[Part]) -> tuple[Row, ...]:
         for server, address in zip(servers.all, addresses, strict=True)
     ]
     rows += [
-        Row(name=part.name, address=part.address, log="", process=identify(part.pid))
+        Row(
+            name=part.name,
+            address=part.address,
+            log=str(part.log),
+            process=identify(part.pid),
+        )
         for part in parts
     ]
     return tuple(rows)
@@ -172,10 +170,12 @@ def revive(parts: Sequence[Part], again_s: dict[str, float], now_s: float) -> li
 def _hold(folder: Path, me: Identity, *, alone: bool) -> NoReturn:
     """Start everything and keep the state file true, until interrupted."""
     with Servers(folder) as servers, contextlib.ExitStack() as started:
-        parts = () if alone else _parts(servers, folder)
+        parts: Sequence[Part] = () if alone else stack.parts(servers, folder)
         for part in parts:
             started.callback(part.stop)
-            part.start()
+            part.launch()
+        for part in parts:
+            part.wait()
         said: State | None = None
         again_s: dict[str, float] = {}
         while True:
@@ -197,6 +197,7 @@ def supervise(folder: Path, *, alone: bool) -> int:
     if other and other.supervisor.alive():
         raise ServerError("another supervisor runs", where=f"process {other.supervisor.pid}")
     _interrupt_once()
+    stop_below(folder)  # what a supervisor that was killed has left behind
     try:
         _write_state(folder, State(supervisor=me, ready=False, rows=()))
         _hold(folder, me, alone=alone)
@@ -211,12 +212,15 @@ def supervise(folder: Path, *, alone: bool) -> int:
 
 def print_table(state: State) -> bool:
     """Print one line per process; return whether all of them run."""
-    print(f"{'name':<14} {'state':<6} {'pid':>7} {'MB':>5}  address")
+    print(f"{'name':<14} {'state':<6} {'pid':>7} {'MB':>5}  {'address':<38}  log")
     for row in state.rows:
         pid = row.process.pid if row.process and row.alive else 0
         words = "up" if row.alive else "DOWN"
         memory = rss_kb(pid) // 1024 if pid else 0
-        print(f"{row.name:<14} {words:<6} {pid or '-':>7} {memory or '-':>5}  {row.address}")
+        print(
+            f"{row.name:<14} {words:<6} {pid or '-':>7} {memory or '-':>5}"
+            f"  {row.address:<38}  {row.log}"
+        )
     return all(row.alive for row in state.rows)
 
 
@@ -291,11 +295,7 @@ def down() -> int:
         print("stopping ...", flush=True)
         if state.supervisor.stop(signal.SIGTERM, DOWN_S):
             print(f"the supervisor did not stop within {DOWN_S:.0f} s and was killed")
-    found = Servers(folder).recover()
-    for row in state.rows if state else ():
-        # Guards stop what is theirs when the supervisor is gone; the rest is stopped here.
-        if row.process and not row.process.wait_gone(REFRESH_S):
-            row.process.stop(signal.SIGTERM, DOWN_S)
+    found = stop_below(folder)  # guards stop what is theirs, unless they were killed as well
     (folder / "state.json").unlink(missing_ok=True)
     print("down" if state or found else "nothing was up")
     return 0

@@ -147,11 +147,11 @@ def describe(lost: set, acknowledged: dict, there: dict) -> str:
 
 
 def all_ready(stack) -> bool:
-    return all(process._ready() is None for process in stack.processes.values())
+    return all(process.missing() is None for process in stack.processes.values())
 
 
 def all_waiting(stack) -> bool:
-    return all("waits for" in (process._ready() or "") for process in stack.processes.values())
+    return all("waits for" in (process.missing() or "") for process in stack.processes.values())
 
 
 def pages(receiver) -> dict[str, int]:

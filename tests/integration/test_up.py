@@ -7,9 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
 
-from deploy.local.identity import Identity, read_identity
+from deploy.local.identity import Identity, identify, read_identity, write_identity
 from deploy.local.patience import wait_for
 from deploy.local.places import REPOSITORY
 
@@ -48,6 +49,49 @@ def test_up_stays_and_down_puts_even_a_killed_supervisor_right(own_place: Path) 
     assert not any(one.alive() for one in rows)
     assert command("status", own_place).returncode == 1
     assert "nothing was up" in command("down", own_place).stdout
+
+
+def first_row(own_place: Path) -> tuple[object, ...] | None:
+    """The oldest reading in the table, as the addresses in the state file lead to it."""
+    state = json.loads((own_place / "up" / "state.json").read_text())
+    address = next(row["address"] for row in state["rows"] if row["name"] == "PostgreSQL")
+    password = (own_place / "up" / "sizao" / "database-password").read_text().strip()
+    with psycopg.connect(f"{address}sizao", password=password) as connection:
+        query = "SELECT received, event, point, value FROM reading ORDER BY 1, 2, 3 LIMIT 1"
+        return connection.execute(query).fetchone()
+
+
+def test_all_of_it_comes_up_again_on_the_data_it_kept(own_place: Path) -> None:
+    began = command("up", own_place)
+    assert began.returncode == 0, began.stdout + began.stderr
+    stack = own_place / "up" / "sizao"
+    for name in ("bridge", "detect", "alert", "archive", "console", "devices"):
+        assert f"{stack / name}.log" in began.stdout
+    assert command("status", own_place).returncode == 0
+    assert wait_for(lambda: first_row(own_place), 20)
+    stored = first_row(own_place)
+    processes = [read_identity(file) for file in stack.glob("*.pid")]
+    assert command("down", own_place).returncode == 0
+    assert len(processes) == 6
+    assert not any(one.alive() for one in processes)
+    again = command("up", own_place)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert first_row(own_place) == stored
+    assert command("down", own_place).returncode == 0
+
+
+def test_down_finds_those_whose_guards_were_killed_with_the_supervisor(own_place: Path) -> None:
+    """As `killall -9 python3` does it, before the supervisor could say what it has started."""
+    folder = own_place / "up" / "sizao"
+    folder.mkdir(parents=True)
+    orphan = subprocess.Popen(["sleep", "60"])
+    try:
+        write_identity(folder / "bridge.pid", identify(orphan.pid))
+        assert command("down", own_place).returncode == 0
+        assert identify(orphan.pid) is None
+    finally:
+        orphan.kill()
+        orphan.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
