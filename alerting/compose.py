@@ -13,11 +13,14 @@ from alerting.contacts import Directory
 from alerting.incident import message_id
 from alerting.model import PAGED, Incident, Member, Nature, Transition
 from alerting.notice import Notice
+from alerting.policy import Responder
 from alerting.rows import Row
 from alerting.store import Composed
 from sizao.registry.model import View
 
 FIRST_STEP = 0
+RECIPIENTS_MAX = 500
+"""Of one transition: more than a street has; a fire that nobody can place goes to everybody."""
 
 
 class Renderer(Protocol):
@@ -37,14 +40,14 @@ class Composer:
         directory: Callable[[], Directory],
         renderers: Mapping[str, Renderer],
         utc_offset_min: int,
-        unrouted: Callable[[], None],
     ) -> None:
-        """`unrouted` is called for a paging transition of a real incident that reaches nobody."""
+        """`renderers`: one for each channel that this process can send over."""
         self._view = view
         self._directory = directory
         self._renderers = renderers
         self._utc_offset_min = utc_offset_min
-        self._unrouted = unrouted
+        self._reachable_of: Directory | None = None
+        self._found: list[Responder] = []
 
     def __call__(
         self,
@@ -57,17 +60,22 @@ class Composer:
         notice = notices.build(self._view(), incident, transition, members)
         real = incident.key.nature is Nature.REAL
         record = msgspec.json.encode(notices.facts(notice)).decode() if real else ""
-        messages = self._messages(notice, arrived_us)
-        if real and transition.what in PAGED and not messages:
-            self._unrouted()
-        return Composed(record=record, messages=messages)
+        messages, left_out = self._messages(notice, arrived_us)
+        owed = transition.what in PAGED and policy.never_muted(incident.key, incident.tier)
+        return Composed(
+            record=record,
+            messages=messages,
+            left_out=left_out,
+            unrouted=owed and not messages,
+        )
 
-    def _messages(self, notice: Notice, arrived_us: int) -> list[Row]:
+    def _messages(self, notice: Notice, arrived_us: int) -> tuple[list[Row], int]:
+        """Rows, and how many responders the bound leaves out."""
         incident, transition = notice.incident, notice.transition
         directory, view = self._directory(), self._view()
         district = next((a.code for a in view.areas.values() if a.level == "district"), "")
         picks = policy.route(
-            directory.responders,
+            self._reachable(directory),
             what=transition.what,
             key=incident.key,
             tier=incident.tier,
@@ -76,15 +84,12 @@ class Composer:
         )
         bodies: dict[tuple[str, str], str] = {}
         found = []
-        for pick in picks:
+        for pick in picks[:RECIPIENTS_MAX]:
             one = pick.responder
-            for channel in one.channels:
-                address = directory.address(one.name, channel)
-                if address is None or address[0] not in self._renderers:
-                    continue
-                words = address[0], one.language
+            for channel, kind in self._ways(directory, one):
+                words = kind, one.language
                 if words not in bodies:
-                    renderer = self._renderers[address[0]]
+                    renderer = self._renderers[kind]
                     bodies[words] = renderer.render(notice, one.language, self._utc_offset_min)
                 found.append(
                     message_row(
@@ -98,7 +103,23 @@ class Composer:
                         arrived_us=arrived_us,
                     )
                 )
-        return found
+        return found, max(len(picks) - RECIPIENTS_MAX, 0)
+
+    def _reachable(self, directory: Directory) -> list[Responder]:
+        """Whoever cannot be reached is nobody: a fire then goes to the next who can."""
+        if self._reachable_of is not directory:
+            self._reachable_of = directory
+            self._found = [one for one in directory.responders if self._ways(directory, one)]
+        return self._found
+
+    def _ways(self, directory: Directory, one: Responder) -> list[tuple[str, str]]:
+        """A responder's channels that this process can send over: name within it, and kind."""
+        ways = []
+        for channel in one.channels:
+            address = directory.address(one.name, channel)
+            if address is not None and address[0] in self._renderers:
+                ways.append((channel, address[0]))
+        return ways
 
 
 def message_row(

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from alerting import channels
 from alerting.model import INCIDENT_KINDS, Nature
@@ -37,6 +37,7 @@ RESPONDERS_MAX = 20_000
 CHANNELS_MAX = 8
 _LOCK = 0x51_2A7
 Name = Annotated[str, Field(pattern=r"^[\w][\w. -]{0,63}$")]
+_name: TypeAdapter[str] = TypeAdapter(Name)
 Address = dict[str, object]
 
 
@@ -140,12 +141,19 @@ def _channel_faults(
         if kind not in channels.names():
             yield from _unknown(path, located, (*here, "channel"), kind, set(channels.names()))
             continue
-        given["name"] = name = str(given.get("name", kind))
+        try:
+            given["name"] = name = _name.validate_python(given.get("name", kind))
+        except ValidationError:
+            text = (
+                f"got {str(given['name'])[:80]!r}, expected 1 to 64 letters, digits, . _ - or space"
+            )
+            yield _fault(path, located, (*here, "name"), text)
+            continue
         if name in taken:
             yield _fault(path, located, here, f"a second channel {name!r}; give it a name:")
         taken.add(name)
         if isinstance(given.get("secret_file"), str):
-            given["secret_file"] = str((path.parent / given["secret_file"]).resolve())
+            given["secret_file"] = str((path.parent / given["secret_file"]).absolute())
         yield from _address_faults(path, located, here, kind, given)
 
 

@@ -22,6 +22,7 @@ from sizao import clock
 from sizao.db import Pool, translated
 from sizao.service import Probe, Service
 
+_OVERRUN_S = 1.0  # a channel keeps its own deadline; beyond this it is at fault
 _LEASE_MARGIN_S = 10.0  # for the claim's commit and the recording
 
 
@@ -40,7 +41,7 @@ class DeliverySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    concurrency: int = Field(default=64, ge=1, le=1024, description="attempts on their way")
+    concurrency: int = Field(default=128, ge=1, le=1024, description="attempts on their way")
     attempt_deadline_s: float = Field(default=5.0, gt=0, le=60)
     poll_s: float = Field(default=1.0, gt=0, le=60, description="for due repeats")
 
@@ -142,7 +143,7 @@ class Deliverer:
             following = await self._service.patiently("database", end)
             if following.state is not MessageState.DUE:
                 self._ends.add(following.state)
-            self._service.passed("page")
+            self._service.passed("pages.out")
         finally:
             self._under_way -= 1
             self._wake.set()  # the responder's next message may go now
@@ -176,7 +177,11 @@ async def send(
         return Answer(outcome=Outcome.NO_ADDRESS, detail=detail)
     letter = Letter(id=claim.id, body=claim.body.encode(), at_us=now_us)
     try:
-        return await channels[address[0]].send(address[1], letter, deadline_s)
+        async with asyncio.timeout(deadline_s + _OVERRUN_S):
+            return await channels[address[0]].send(address[1], letter, deadline_s)
+    except TimeoutError:
+        # Its place among the attempts on their way would be lost for ever.
+        return Answer(outcome=Outcome.UNKNOWN, detail="channel overran its deadline")
     except (ValueError, TypeError, RuntimeError, OSError) as error:
         # A channel's slip over one address must not end the pages of all others.
         return Answer(outcome=Outcome.UNKNOWN, detail=f"channel failed: {type(error).__name__}")

@@ -7,19 +7,19 @@ transition with one cause; `_MOVES` lists the changes there are, anything else r
 and changes nothing:
 
     none          -- opened -------> open
-    open          -- joined, raised, verdict --> open
+    open          -- joined, raised, renewed, verdict --> open
     open          -- acknowledged -> acknowledged
     acknowledged  -- verdict ------> acknowledged
-    acknowledged  -- joined, raised --> open          nobody has acknowledged the new part yet
-    acknowledged  -- closed -------> closed           only with a verdict
+    acknowledged  -- joined, raised, renewed --> open    nobody has acknowledged the new part yet
+    acknowledged  -- closed -------> closed              only with a verdict
 
-Silence needs a reason (`Became`). Silent are: a record seen before, the same device again at no
-higher tier, a clear (it is recorded and closes nothing), and what belongs to a closed incident: a
-record of an onset that it holds, or an onset of one of its devices, from before the close and heard
-before it, at no higher tier. All else pages, late ones too: a page too many is cheaper than a fire
-too few.
+Silence needs a reason (`Became`). Silent are: a record seen before, a device in it that goes on or
+repeats within ten minutes, a clear (it is recorded and closes nothing), and what belongs to a
+closed incident: a record of an onset that it holds, or an onset of one of its devices, from before
+the close and heard before it, at no higher tier. All else pages, late ones too: a page too many is
+cheaper than a fire too few.
 
-A joined device or a higher tier takes back every verdict but `fire`: it was given about less.
+What is told of takes back every verdict but `fire`: it was given about less.
 
 Ids are hashes, so a replay of the log writes the same rows again. One partition brings all signals
 of one site and kind in order, which is why any interleaving of partitions gives the same ids.
@@ -64,11 +64,13 @@ _MOVES: dict[tuple[State | None, What], State] = {
     (None, What.OPENED): State.OPEN,
     (State.OPEN, What.JOINED): State.OPEN,
     (State.OPEN, What.RAISED): State.OPEN,
+    (State.OPEN, What.RENEWED): State.OPEN,
     (State.OPEN, What.VERDICT): State.OPEN,
     (State.OPEN, What.ACKNOWLEDGED): State.ACKNOWLEDGED,
     (State.ACKNOWLEDGED, What.VERDICT): State.ACKNOWLEDGED,
     (State.ACKNOWLEDGED, What.JOINED): State.OPEN,
     (State.ACKNOWLEDGED, What.RAISED): State.OPEN,
+    (State.ACKNOWLEDGED, What.RENEWED): State.OPEN,
     (State.ACKNOWLEDGED, What.CLOSED): State.CLOSED,
 }
 
@@ -214,18 +216,41 @@ def _hear(incident: Incident, heard: Heard, now_us: int) -> tuple[Incident, tupl
     if signal.tier is not Tier.EARLY and signal.event_us >= incident.alarm_us:
         stands = replace(stands, alarm_member=name, alarm_us=signal.event_us)
     placed = Placed(incident=incident.id, member=member)
-    if tier.rank > incident.tier.rank:
-        what, became = What.RAISED, Became.RAISED
+    what, became = _news(incident, old, signal, tier)
+    if what is None:
+        return stands, (placed, _recorded(heard, incident.id, became))
+    if what is What.RAISED:
         stands = replace(stands, tier=tier, deciding=signal.id)
-    elif old is None:
-        what, became = What.JOINED, Became.JOINED
-    else:
-        return stands, (placed, _recorded(heard, incident.id, Became.SAME))
     stands = _moved(stands, what, now_us)
     if stands.verdict is not Verdict.FIRE:
         stands = replace(stands, verdict=None, verdict_cause="", verdict_devices=())
     transition = _because_of(signal, what, incident.face(), stands, now_us)
     return stands, (transition, placed, _recorded(heard, incident.id, became))
+
+
+def _news(
+    incident: Incident, old: Member | None, signal: Signal, tier: Tier
+) -> tuple[What | None, Became]:
+    """What there is to tell of a signal, if anything, and what it became."""
+    if tier.rank > incident.tier.rank:
+        return What.RAISED, Became.RAISED
+    if old is None:
+        return What.JOINED, Became.JOINED
+    if signal.tier is not Tier.EARLY and (
+        old.tier.rank < signal.tier.rank or _is_new_onset(old, signal)
+    ):
+        return What.RENEWED, Became.RENEWED
+    return None, Became.SAME
+
+
+def _is_new_onset(old: Member, signal: Signal) -> bool:
+    """Whether a device in alarm alarms anew: after it restored, or more than ten minutes after its
+    last alarm. A pan at 20:00 that somebody acknowledged must not mute the fire at 20:40.
+    """
+    if signal.onset == old.onset:
+        return False
+    restored = old.cleared_us is not None and signal.onset_us > old.cleared_us
+    return restored or signal.onset_us > old.last_us + ALARMING_US
 
 
 def _tier_with(incident: Incident, signal: Signal, name: str) -> Tier:
@@ -249,7 +274,9 @@ def _member(old: Member | None, signal: Signal) -> Member:
             joined_us=signal.event_us,
             last_us=signal.event_us,
         )
-    newer = signal.event_us >= old.last_us
+    # An early line that goes on beside an alarm must not hide that the alarm has ended.
+    leads = signal.tier.rank >= old.tier.rank or _is_new_onset(old, signal)
+    newer = leads and signal.event_us >= old.last_us
     return replace(
         old,
         tier=max(old.tier, signal.tier, key=lambda tier: tier.rank),

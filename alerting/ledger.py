@@ -1,8 +1,9 @@
 """When to try again, and what became of an attempt. Pure.
 
-The ladder fits a fire, not an invoice: six attempts in the first 40 s, then slower, and none an
-hour after the first: a fire notice is worthless the next day (Standard Webhooks' own ladder takes
-three days). An unknown outcome is tried again under the same id: a page too many is cheaper than a
+The ladder fits a fire, not an invoice: six attempts in the first 40 s where the receiver answers at
+once (a delay runs from the end of the attempt before it), then slower, and none an hour after the
+first: a fire notice is worthless the next day (Standard Webhooks' own ladder takes three days). An
+unknown outcome is tried again under the same id: a page too many is cheaper than a
 fire nobody heard of, and the receiver drops what it has seen.
 """
 
@@ -53,6 +54,7 @@ class Reason(StrEnum):
     OUT_OF_TIME = "out_of_time"
     LADDER = "ladder"
     RETRY_AFTER = "retry_after"
+    ONCE = "once"  # a test page has one attempt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

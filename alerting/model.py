@@ -60,13 +60,14 @@ class What(StrEnum):
     OPENED = "opened"
     JOINED = "joined"
     RAISED = "raised"
+    RENEWED = "renewed"  # a device in it alarms anew, or for the first time
     ACKNOWLEDGED = "acknowledged"
     VERDICT = "verdict"
     CLOSED = "closed"
 
 
 ACTIONS = frozenset({What.ACKNOWLEDGED, What.VERDICT, What.CLOSED})
-PAGED = frozenset({What.OPENED, What.JOINED, What.RAISED})
+PAGED = frozenset({What.OPENED, What.JOINED, What.RAISED, What.RENEWED})
 """Transitions that policy is asked about."""
 
 
@@ -84,6 +85,7 @@ class Became(StrEnum):
     OPENED = "opened"
     JOINED = "joined"
     RAISED = "raised"
+    RENEWED = "renewed"
     SAME = "same"  # a device already in it, at no higher tier
     CLEARED = "cleared"
     NOTHING_OPEN = "nothing_open"  # a clear of what never opened an incident
@@ -117,7 +119,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """A device in an incident, or a subject without one; times are event times."""
+    """A device in an incident, or a subject without one; times are event times.
+
+    `onset` is its newest onset of its highest tier, `cleared_us` the end of that one.
+    """
 
     name: str
     device: int

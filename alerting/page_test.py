@@ -12,9 +12,8 @@ from alerting.incident import allowed, incident_id, transition_id
 from alerting.ledger import Answer, Outcome
 from alerting.model import CauseKind, Incident, Key, Nature, Transition, What
 from alerting.notice import Notice
-from alerting.outbox import Claim
 from sizao import clock, http
-from sizao.db import Connection, DatabaseSettings, connected, translated
+from sizao.db import DatabaseSettings, connected
 from sizao.errors import BadInput
 from sizao.signal import Kind, Tier
 
@@ -88,7 +87,6 @@ async def page_test(
         }
         now_us = clock.now_us()
         action = secrets.token_hex(16)
-        holder = f"page-test-{action[:8]}"
         notice = _notice(action, now_us)
         tried = []
         for channel in responder.channels:
@@ -97,57 +95,29 @@ async def page_test(
             if address[0] not in ways:
                 continue
             body = ways[address[0]].render(notice, responder.language, utc_offset_min)
-            claim = await _claimed(connection, notice, name, channel, body, holder)
+            claim = await outbox.begin_once(
+                connection, _row(notice, name, channel, body), clock.now_us()
+            )
             answer = await deliver.send(
                 ways, directory, claim, now_us=clock.now_us(), deadline_s=deadline_s
             )
-            await outbox.record(connection, claim, holder, answer, clock.now_us(), once=True)
+            await outbox.end_once(connection, claim, answer, clock.now_us())
             tried.append(Tried(channel=channel, answer=answer))
     return tried
 
 
-async def _claimed(
-    connection: Connection, notice: Notice, responder: str, channel: str, body: str, holder: str
-) -> Claim:
-    """A message that is born claimed, so that `alert` does not send it too, and its attempt."""
-    transition = notice.transition
+def _row(notice: Notice, responder: str, channel: str, body: str) -> rows.Row:
     row = message_row(
         responder=responder,
         channel=channel,
-        transition=transition,
+        transition=notice.transition,
         nature=Nature.TEST,
         urgency=0,
         why=policy.Why.ASKED,
         body=body,
         arrived_us=0,
     )
-    lease = {
-        "transition": None,
-        "incident": None,
-        "attempts": 1,
-        "first_us": transition.at_us,
-        "lease_holder": holder,
-        "lease_until_us": transition.at_us + 60_000_000,
-    }
-    attempt: rows.Row = {
-        "message": row["id"],
-        "attempt": 1,
-        "started_us": transition.at_us,
-        "detail": "",
-    }
-    with translated():
-        async with connection.transaction():
-            await connection.execute(*rows.insert("message", [{**row, **lease}]))
-            await connection.execute(*rows.insert("message_attempt", [attempt]))
-    return Claim(
-        id=str(row["id"]),
-        responder=responder,
-        channel=channel,
-        body=body,
-        attempt=1,
-        first_us=transition.at_us,
-        signal_us=0,
-    )
+    return {**row, "transition": None, "incident": None}
 
 
 def accepted(tried: list[Tried]) -> bool:

@@ -65,7 +65,7 @@ def route(
     picks = _first(
         (here, lambda one: key.kind in one.kinds and tier.rank >= one.min_tier.rank, Why.BOUND)
     )
-    if picks or not _never_muted(key, tier):
+    if picks or not never_muted(key, tier):
         return picks
     return _first(
         (here, lambda one: key.kind in one.kinds, Why.BELOW_TIER),
@@ -75,7 +75,8 @@ def route(
     )
 
 
-def _never_muted(key: Key, tier: Tier) -> bool:
+def never_muted(key: Key, tier: Tier) -> bool:
+    """A real fire at alarm tier or above: somebody has to hear of it."""
     return key.nature is Nature.REAL and key.kind is Kind.FIRE and tier is not Tier.EARLY
 
 
@@ -91,6 +92,10 @@ def _first(
         if picks:
             return picks
     return ()
+
+
+PRESSING = 3
+"""Urgency from which on a first page waits for no other: real, and at alarm tier or above."""
 
 
 def urgency(key: Key, tier: Tier) -> int:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from alerting import notice as notices
 from alerting import outbox
 from alerting.outbox import Record
 from sizao import frame, kafka, topics
 from sizao.db import Pool, translated
-from sizao.errors import Retriable
+from sizao.errors import Permanent, Retriable
 from sizao.kafka import KafkaSettings, Outgoing
 from sizao.service import Service
 
@@ -67,6 +68,10 @@ class Publisher:
         self._poll_s = poll_s
         self._wake = wake
         self._producer = kafka.Producer(settings, client_id=f"{service.name}-incidents")
+        self._stage = service.stage("publish", partial(kafka.probe, settings))
+        self._refused = service.metrics.counter(
+            "publish_refused", "Attempts to publish that Kafka refused; the records wait"
+        )
 
     async def run(self) -> None:
         """Publish for ever. Cancelled: what was under way is published again by the next life."""
@@ -80,17 +85,37 @@ class Publisher:
             await self._producer.stop()
 
     async def _drain(self) -> int:
-        with translated():
-            async with self._pool.connection() as connection:
-                return await outbox.drain(connection, self._send)
+        asked = False
+
+        async def send(records: list[Record]) -> None:
+            nonlocal asked
+            asked = True
+            await self._send(records)
+
+        try:
+            with translated():
+                async with self._pool.connection() as connection:
+                    return await outbox.drain(connection, send)
+        except Retriable:
+            if not asked:  # the database is away: no wait for Kafka
+                self._stage.moved()
+            raise
 
     async def _send(self, records: list[Record]) -> None:
         count = self._partitions()
+        # Not ended by a time-out: only what got through shows that the producer is not stuck.
+        self._stage.begin()
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 await self._producer.send([outgoing(one, count) for one in records])
         except TimeoutError as error:
             raise Retriable(f"Kafka took no transition within {_DEADLINE_S:g} s") from error
+        except Permanent as error:  # rights, a missing topic: no reason to end the pages
+            self._refused.inc()
+            self._stage.moved()
+            raise Retriable(str(error)) from error
+        self._stage.moved()
+        self._service.passed("incidents.out")
 
     async def _pause(self) -> None:
         try:

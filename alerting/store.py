@@ -25,7 +25,6 @@ from alerting.incident import decide, member_name
 from alerting.model import (
     INCIDENT_KINDS,
     Action,
-    Became,
     Effect,
     Incident,
     Key,
@@ -38,12 +37,15 @@ from alerting.model import (
     What,
 )
 from sizao.db import Connection, translated
-from sizao.errors import Permanent
+from sizao.errors import Permanent, Refused
 from sizao.kafka import Partition
 from sizao.signal import Signal
 
 MEMBERS_SHOWN = 20
 """Members of an incident that a notice names, first come first."""
+MESSAGES_MAX = 5_000
+"""Pages of one batch, 15 MB of words. A batch with more is stored record by record."""
+_ROWS_MAX = 500  # of one statement
 
 
 class OffsetMoved(Permanent):
@@ -70,23 +72,37 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composed:
-    """What follows from one transition: the record for Kafka ("" for none), rows of `message`."""
+    """What follows from one transition: the record for Kafka ("" for none), rows of `message`.
+
+    `left_out`: how many more would have been told; `unrouted`: a fire that reaches nobody.
+    """
 
     record: str
     messages: Sequence[rows.Row]
+    left_out: int = 0
+    unrouted: bool = False
 
 
 Compose = Callable[[Incident, Transition, Sequence[Member], int], Composed]
 """(incident after, transition, members to name, arrival of its signal) -> what follows."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Followed:
+    """What followed from the transitions of a batch: counts."""
+
+    messages: int = 0
+    left_out: int = 0
+    unrouted: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """What a batch did: for counting, after the commit."""
 
-    became: tuple[Became, ...]
+    recorded: tuple[Recorded, ...]
     transitions: tuple[Transition, ...]
-    messages: int
+    followed: Followed
 
 
 async def offsets(connection: Connection) -> dict[Partition, tuple[int, int]]:
@@ -107,7 +123,8 @@ async def take(
 ) -> Taken:
     """Store one batch, once. Cancelled or failed: nothing of it is stored.
 
-    Raises OffsetMoved when another alert was first, Retriable while the database is away.
+    Raises OffsetMoved when another alert was first, Refused for rows that the database never takes,
+    Retriable while it is away.
     """
     with translated():
         async with connection.transaction():
@@ -128,9 +145,9 @@ async def take(
             changed = [one for one in book.newest.values() if stood.get(one.id) is not one]
             await _write(connection, changed, effects, now_us)
             transitions = tuple(e for e in effects if isinstance(e, Transition))
-            messages = await _follow(connection, transitions, stands, arrivals, compose)
-    became = tuple(effect.became for effect in effects if isinstance(effect, Recorded))
-    return Taken(became=became, transitions=transitions, messages=messages)
+            followed = await _follow(connection, transitions, stands, arrivals, compose)
+    recorded = tuple(effect for effect in effects if isinstance(effect, Recorded))
+    return Taken(recorded=recorded, transitions=transitions, followed=followed)
 
 
 async def act(
@@ -304,10 +321,11 @@ async def _follow(
     stands: Mapping[str, Incident],
     arrivals: Mapping[str, int],
     compose: Compose,
-) -> int:
-    """Outbox and messages of transitions, in order; returns the number of messages."""
+) -> Followed:
+    """Outbox and messages of transitions, in order."""
+    followed = Followed()
     if not transitions:
-        return 0
+        return followed
     shown = await members_shown(connection, sorted({one.incident for one in transitions}))
     records: list[rows.Row] = []
     messages: list[rows.Row] = []
@@ -315,6 +333,10 @@ async def _follow(
         members = shown.get(one.incident, [])
         composed = compose(stands[one.id], one, members, arrivals.get(one.id, 0))
         messages += composed.messages
+        followed.left_out += composed.left_out
+        followed.unrouted += composed.unrouted
+        if len(messages) > MESSAGES_MAX and len(transitions) > 1:
+            raise Refused(f"{len(messages)} pages in one batch, {MESSAGES_MAX} fit")
         if composed.record:
             records.append(
                 {
@@ -326,6 +348,8 @@ async def _follow(
             )
     if records:
         await connection.execute(*rows.insert("outbox", records))
-    if messages:
-        await connection.execute(*rows.insert("message", messages, "ON CONFLICT DO NOTHING"))
-    return len(messages)
+    for start in range(0, len(messages), _ROWS_MAX):
+        some = messages[start : start + _ROWS_MAX]
+        await connection.execute(*rows.insert("message", some, "ON CONFLICT DO NOTHING"))
+    followed.messages = len(messages)
+    return followed

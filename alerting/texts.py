@@ -49,8 +49,16 @@ _FIRST = {
     },
 }
 _WHAT = {
-    "zh": {What.JOINED: "又有设备报警。", What.RAISED: "警情升级。"},
-    "en": {What.JOINED: " Another device.", What.RAISED: " Raised."},
+    "zh": {
+        What.JOINED: "又有设备报警。",
+        What.RAISED: "警情升级。",
+        What.RENEWED: "设备再次报警。",
+    },
+    "en": {
+        What.JOINED: " Another device.",
+        What.RAISED: " Raised.",
+        What.RENEWED: " It alarms again.",
+    },
 }
 _DO = {
     "zh": {

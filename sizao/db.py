@@ -17,7 +17,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, ConfigDict, Field
 
-from sizao.errors import Permanent, Retriable
+from sizao.errors import Permanent, Raced, Refused, Retriable, TooSlow
 
 Connection = AsyncConnection[TupleRow]
 Pool = AsyncConnectionPool[Connection]
@@ -69,25 +69,45 @@ class DatabaseSettings(BaseModel):
         )
 
 
+_AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
+_BEYOND_LIMITS = (
+    psycopg.errors.ProgramLimitExceeded,
+    psycopg.errors.StatementTooComplex,
+    psycopg.errors.TooManyColumns,
+)
+_CONTENT = (psycopg.DataError, psycopg.IntegrityError)
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Turn psycopg's errors into ours: Retriable when the server is away, Permanent otherwise.
 
     A session that the server ended because we stood still, and a server that is a read-only
-    stand-by for now, are internal errors to psycopg; to us, an absence.
+    stand-by for now, are internal errors to psycopg; to us, an absence. A row beyond the server's
+    limits is an operational error to psycopg, and was repeated for ever; to us, its content.
     """
     try:
         yield
-    except (
-        psycopg.OperationalError,
-        psycopg.InterfaceError,
-        psycopg.errors.IdleInTransactionSessionTimeout,
-        psycopg.errors.ReadOnlySqlTransaction,
-        OSError,
-    ) as error:
-        raise Retriable(f"PostgreSQL: {error}".strip()) from error
+    except psycopg.errors.QueryCanceled as error:
+        raise TooSlow(_said(error)) from error
+    except psycopg.errors.UniqueViolation as error:
+        raise Raced(_said(error)) from error
     except psycopg.Error as error:
-        raise Permanent(f"PostgreSQL: {error}".strip()) from error
+        if isinstance(error, _AWAY) and not isinstance(error, _BEYOND_LIMITS):
+            raise Retriable(_said(error)) from error
+        content = isinstance(error, _BEYOND_LIMITS + _CONTENT)
+        raise (Refused if content else Permanent)(_said(error)) from error
+    except OSError as error:
+        raise Retriable(_said(error)) from error
+
+
+def _said(error: Exception) -> str:
+    return f"PostgreSQL: {error}".strip()
 
 
 @asynccontextmanager

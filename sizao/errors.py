@@ -15,6 +15,18 @@ class Permanent(SizaoError):
     """The same call will fail the same way for ever."""
 
 
+class Refused(Permanent):
+    """The database takes these rows never: their content is at fault, not our rights or schema."""
+
+
+class Raced(Refused):
+    """Somebody else has stored a row of the same key meanwhile; a second look may settle it."""
+
+
+class TooSlow(Retriable):
+    """The database gave a statement up after its time-out: it is busy, or this is too much."""
+
+
 class BadInput(SizaoError):
     """A person gave something wrong. The text says where, what, what was expected, which knob.
 

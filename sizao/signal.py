@@ -29,6 +29,7 @@ CE_SCHEMA = "urn:sizao:signal:1"
 BYTES_MAX = 64 * 1024
 EVIDENCE_KEYS_MAX = 32
 EVIDENCE_LIST_MAX = 64
+NAME_CHARS_MAX = 128  # of a rule and of a subject: both stand in indexes, whose rows are bounded
 ID_MAX = 2**31 - 1  # registry ids are PostgreSQL integers: one record beyond it would end alert
 MINUTE_US = 60_000_000
 DIGEST_BYTES = 16
@@ -258,6 +259,9 @@ def _check(signal: Signal, ce_id: bytes) -> None:
     ids = (signal.site, signal.device, signal.rule_version)
     if not all(0 <= number <= ID_MAX for number in ids):
         raise BadRecord(SignalFault.BOUNDS, f"site, device, rule version {ids}: 0 to {ID_MAX} fit")
+    names = (signal.rule, signal.subject.id)
+    if any(len(name) > NAME_CHARS_MAX for name in names):
+        raise BadRecord(SignalFault.BOUNDS, f"rule or subject: {NAME_CHARS_MAX} characters fit")
     for name, item in signal.evidence.items():
         numbers = item if isinstance(item, list) else [item]
         if len(numbers) > EVIDENCE_LIST_MAX:

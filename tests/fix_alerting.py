@@ -17,6 +17,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from alerting.compose import Composer
+from alerting.contacts import Directory
+from alerting.model import Nature
+from alerting.policy import Responder
+from alerting.store import Item
 from sizao import clock
 from sizao import signal as signals
 from sizao.db import Connection, DatabaseSettings
@@ -29,6 +34,7 @@ OLD_SECRET = "whsec_b2xkLW9sZC1vbGQtb2xkLW9sZC1vbGQtb2xkIQ=="
 T0 = 1_760_000_000_000_000
 MINUTE = 60_000_000
 SITE_CODE = "S1"
+BODY = '{"words": 1}'
 
 
 @dataclass
@@ -193,6 +199,7 @@ def make_signal(
     self_test=False,
     evidence=None,
     generation=1,
+    subject=None,
 ) -> Signal:
     return signals.make(
         rule="heat_rise",
@@ -200,7 +207,7 @@ def make_signal(
         kind=kind,
         tier=tier,
         phase=phase,
-        subject=Subject(type=SubjectType.DEVICE, id=str(device)),
+        subject=Subject(type=SubjectType.DEVICE, id=subject or str(device)),
         site=site,
         device=device,
         onset_us=at if onset is None else onset,
@@ -271,3 +278,37 @@ def view(names: str | None = None, devices: int = 60) -> View:
         name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in TABLES.items()
     }
     return Registry(generation=1, partitions=4, tables=tables).newest
+
+
+class Words:
+    def render(self, notice, language, utc_offset_min):
+        return BODY
+
+
+def compose(*names):
+    directory = Directory(
+        version=1,
+        responders=tuple(
+            Responder(
+                name=name,
+                area="C1",
+                kinds=frozenset(Kind),
+                natures=frozenset({Nature.REAL}),
+                min_tier=Tier.EARLY,
+                language="zh",
+                channels=("webhook",),
+            )
+            for name in names or ("station",)
+        ),
+        addresses={(name, "webhook"): {"channel": "webhook"} for name in names or ("station",)},
+    )
+    return Composer(
+        view=view,
+        directory=lambda: directory,
+        renderers={"webhook": Words()},
+        utc_offset_min=480,
+    )
+
+
+def items(*found, nature=Nature.REAL):
+    return [Item(signal=one, nature=nature, arrived_us=T0) for one in found]

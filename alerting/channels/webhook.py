@@ -64,7 +64,7 @@ def read_secrets(path: Path) -> list[bytes]:
     try:
         with path.open(encoding="ascii") as file:
             lines = file.read(_SECRET_FILE_BYTES_MAX).split()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not ASCII, or a NUL in the path
         raise BadInput(f"secret file {path} cannot be read: {type(error).__name__}") from error
     keys = []
     for line in lines:

@@ -153,11 +153,12 @@ class Console:
                 shown = await self.listing(connection, {})
                 closed = (await self.listing(connection, {}, closed=True))[:CLOSED_SHOWN]
                 ids = [one["id"] for one in shown]
-                history = await queries.timeline(connection, ids)
-                pages = await queries.messages(connection, ids)
+                history = await queries.timeline(connection, ids, each=queries.LINES_EACH)
+                pages = await queries.messages(connection, ids, each=queries.LINES_EACH)
+                counts = await queries.count_open(connection)
         for one in shown:
             one["lines"] = lines(one, history, pages)
-        return self.render(nonce, said, shown, closed)
+        return self.render(nonce, said, shown, closed, counts=counts)
 
     def render(
         self,
@@ -166,10 +167,10 @@ class Console:
         shown: Sequence[dict[str, Any]] = (),
         closed: Sequence[dict[str, Any]] = (),
         *,
-        known: bool = True,
+        counts: dict[str, int] | None = None,
     ) -> str:
-        """The page's HTML. Each button gets an action id of its own. Not `known`: whether there is
-        any incident cannot be said.
+        """The page's HTML. Each button gets an action id of its own. Without `counts`, whether
+        there is any incident cannot be said.
         """
         return self.template.render(
             incidents=shown,
@@ -182,7 +183,8 @@ class Console:
             age=age,
             nonce=nonce,
             said=said,
-            known=known,
+            known=counts is not None,
+            counts=counts or {},
             new_action=lambda: secrets.token_hex(16),
         )
 
@@ -272,5 +274,5 @@ def _add_page(app: FastAPI, console: Console) -> None:
             return HTMLResponse(await console.page(request.state.nonce))
         except Retriable as error:
             said = f"数据库不可用 The database is away: {error}"
-            text = console.render(request.state.nonce, said, known=False)
+            text = console.render(request.state.nonce, said)
             return HTMLResponse(text, 503)

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from alerting import rows, store
-from alerting.model import Incident, Member
+from alerting.model import Incident, Member, State
 from sizao.db import Connection, translated
+from sizao.signal import Tier
 
 LIST_MAX = 200
 LINES_MAX = 500
+LINES_EACH = 30  # of one incident on the page: its newest
 Json = dict[str, Any]
 
 _FILTERS = {"kind": "kind", "nature": "nature", "tier": "tier", "state": "state", "site": "site"}
@@ -60,17 +62,41 @@ async def deciding(connection: Connection, incidents: Sequence[Incident]) -> dic
     return {one["id"]: one for one in found}
 
 
+async def count_open(connection: Connection) -> dict[str, int]:
+    """How many real incidents are open by tier, and under `open` how many nobody has acknowledged;
+    those beyond what a list shows are counted too.
+    """
+    found = await _read(
+        connection,
+        "tier, state, count",
+        "(SELECT tier, state, count(*) AS count FROM incident"
+        " WHERE closed_us IS NULL AND nature = 'real' GROUP BY tier, state) counted",
+        (),
+    )
+    counts = dict.fromkeys([*Tier, State.OPEN], 0)
+    for one in found:
+        counts[one["tier"]] += one["count"]
+        if one["state"] == State.OPEN:
+            counts[State.OPEN] += one["count"]
+    return {str(name): count for name, count in counts.items()}
+
+
 async def timeline(
-    connection: Connection, incidents: Sequence[str], after_version: int = 0
+    connection: Connection,
+    incidents: Sequence[str],
+    after_version: int = 0,
+    each: int = LINES_MAX,
 ) -> list[Json]:
-    """Transitions in order."""
-    return await _read(
+    """The newest transitions of each incident, in order."""
+    found = await _read(
         connection,
         "id, incident, version, cause, cause_kind, what, at_us, event_us, actor, late, before,"
         " after, payload",
-        "transition WHERE incident = ANY(%s) AND version > %s ORDER BY incident, version",
-        (list(incidents), after_version),
+        "unnest(%s::text[]) AS wanted (name) CROSS JOIN LATERAL (SELECT * FROM transition t"
+        " WHERE t.incident = wanted.name AND version > %s ORDER BY version DESC LIMIT %s) newest",
+        (list(incidents), after_version, each),
     )
+    return sorted(found, key=lambda one: (one["incident"], one["version"]))
 
 
 async def signals(connection: Connection, incident_id: str) -> list[Json]:
@@ -84,17 +110,21 @@ async def signals(connection: Connection, incident_id: str) -> list[Json]:
     )
 
 
-async def messages(connection: Connection, incidents: Sequence[str]) -> list[Json]:
-    """Messages of incidents, each with its attempts. Where they go stays out: an address may be
-    personal.
+async def messages(
+    connection: Connection, incidents: Sequence[str], each: int = LINES_MAX
+) -> list[Json]:
+    """The newest messages of each incident, in order, each with its attempts. Where they go stays
+    out: an address may be personal.
     """
     found = await _read(
         connection,
-        "id, incident, transition, responder, channel, step, nature, why, state, attempts, made_us,"
-        " first_us, next_us, ended_us",
-        f"message WHERE incident = ANY(%s) ORDER BY seq LIMIT {LINES_MAX}",
-        (list(incidents),),
+        "id, seq, incident, transition, responder, channel, step, nature, why, state, reason,"
+        " attempts, made_us, first_us, next_us, ended_us",
+        "unnest(%s::text[]) AS wanted (name) CROSS JOIN LATERAL (SELECT * FROM message m"
+        " WHERE m.incident = wanted.name ORDER BY seq DESC LIMIT %s) newest",
+        (list(incidents), each),
     )
+    found.sort(key=lambda one: one["seq"])
     tries = await _read(
         connection,
         "message, attempt, started_us, ended_us, outcome, status, detail",

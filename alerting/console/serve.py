@@ -76,7 +76,6 @@ async def run(service: Service, settings: Settings, state: Path) -> None:
             directory=lambda: EMPTY,  # a person's action pages nobody yet
             renderers={},
             utc_offset_min=settings.console.utc_offset_min,
-            unrouted=lambda: None,
         )
         console = Console(
             pool=pool,

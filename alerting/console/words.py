@@ -24,6 +24,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "opened": ("发生", "Opened"),
     "joined": ("新设备", "Device joined"),
     "raised": ("升级", "Raised"),
+    "renewed": ("再次报警", "Alarms again"),
     "verdict": ("研判", "Verdict"),
     "false_alarm": ("误报", "False alarm"),
     "fault": ("故障", "Fault"),

@@ -97,7 +97,7 @@ CREATE TABLE transition (
     cause text NOT NULL, -- signal record id, action id, or deadline and due time
     cause_kind text NOT NULL CHECK (cause_kind IN ('signal', 'action', 'deadline')),
     what text NOT NULL CHECK (what IN
-        ('opened', 'joined', 'raised', 'acknowledged', 'verdict', 'closed')),
+        ('opened', 'joined', 'raised', 'renewed', 'acknowledged', 'verdict', 'closed')),
     at_us bigint NOT NULL, -- when it was decided
     event_us bigint NOT NULL, -- when what caused it happened
     actor text NOT NULL,
@@ -146,6 +146,7 @@ CREATE TABLE message (
     signal_us bigint NOT NULL DEFAULT 0, -- arrival of the signal in the log; 0 where there is none
     state text NOT NULL DEFAULT 'due'
         CHECK (state IN ('due', 'accepted', 'refused', 'expired', 'cancelled')),
+    reason text NOT NULL DEFAULT '', -- why it stands so: ladder, retry_after, gone, out_of_time...
     attempts smallint NOT NULL DEFAULT 0,
     first_us bigint, -- first attempt; the ladder ends an hour after it
     next_us bigint, -- next attempt
@@ -162,8 +163,10 @@ CREATE TABLE message (
 -- reading what waits behind it: a storm leaves tens of thousands due.
 CREATE INDEX message_lane ON message (responder, channel, urgency, next_us, seq)
     WHERE state = 'due';
+CREATE INDEX message_first ON message (responder, channel, urgency DESC, seq)
+    WHERE state = 'due' AND attempts = 0;
 CREATE INDEX message_leased ON message (responder, channel) WHERE lease_until_us IS NOT NULL;
-CREATE INDEX message_of_incident ON message (incident);
+CREATE INDEX message_of_incident ON message (incident, seq);
 
 -- The ledger. A row is written before the bytes leave; without an end it was cut off by a kill, and
 -- nobody knows whether it arrived.

@@ -265,6 +265,8 @@ def resealed(made: signal.Signal, edit) -> tuple[bytes, list[tuple[str, bytes]]]
         (lambda data: data.update(rule_version=1 << 31), "bounds"),
         (lambda data: data.update(evidence={str(n): 1 for n in range(33)}), "bounds"),
         (lambda data: data.update(evidence={"a": [1.0] * 65}), "bounds"),
+        (lambda data: data.update(rule="r" * 129), "bounds"),
+        (lambda data: data.update(subject={"type": "carrier", "id": "c" * 129}), "bounds"),
     ],
 )
 def test_forged_signals_are_refused_with_a_reason(edit, reason):

@@ -28,6 +28,7 @@ from sizao import clock, frame, kafka, topics
 from sizao import signal as signals
 from sizao.db import connected, migrate
 from sizao.kafka import KafkaSettings, Outgoing, Producer, Reader
+from sizao.registry.write import Change, DeviceRow, apply
 from sizao.signal import Tier
 
 pytestmark = pytest.mark.slow
@@ -106,10 +107,18 @@ class House:
         await producer.send(records)
         await producer.stop()
 
-    async def ask(self, query, *parameters):
+    async def ask(self, query, *parameters, run=False):
+        """Rows of a query; `run`: a statement that has none."""
         async with connected(self.database, "test") as connection:
             cursor = await connection.execute(query, parameters)
-            return await cursor.fetchall()
+            return [] if run else await cursor.fetchall()
+
+    async def told(self, log, text, deadline_s=20):
+        """Wait until the log says so."""
+        end = clock.monotonic_s() + deadline_s
+        while text not in log.read_text():
+            assert clock.monotonic_s() < end, f"never said: {text}"
+            await asyncio.sleep(0.05)
 
     async def until(self, query, deadline_s=20):
         """Poll the database until a query says yes."""
@@ -203,6 +212,60 @@ async def test_poison_is_counted_and_the_fire_behind_it_pages(house):
             assert "sizao_alert_signal_to_first_send_seconds_count 2.0" in series
             ready = json.loads(_get(f"{page}/readyz"))
             assert ready["responders"] == 1
+
+
+async def test_what_the_database_refuses_costs_nobody_else_a_page(house):
+    """Whole, alone, without its evidence; only then passed by."""
+    await house.start_here()
+    await house.ask("ALTER TABLE signal ADD CHECK (NOT evidence ? 'bad')", run=True)
+    await house.ask("ALTER TABLE signal ADD CHECK (subject <> 'worse')", run=True)
+    worse = house.fire("heat-2", subject="worse")
+    with receiver() as station:
+        await house.respond(station.url)
+        log = house.folder / "log"
+        with process("alert", "--config", house.configure(), log=log):
+            await house.say(worse, house.fire(evidence={"bad": 1}), house.fire("heat-2"))
+            station.wait(2)
+            await house.until("SELECT count(*) = 2 FROM signal")
+            page = re.search(r'"http": "(http[^"]+)"', log.read_text())[1]
+            series = _get(f"{page}/metrics")
+    assert 'sizao_alert_bad_records_total{reason="store_refused"} 1.0' in series
+    assert "sizao_alert_stored_bare_total 1.0" in series
+
+
+async def test_a_fault_of_the_schema_is_waited_out_and_skips_no_fire(house):
+    await house.start_here()
+    await house.ask("ALTER TABLE message RENAME COLUMN why TO gone", run=True)
+    with receiver() as station:
+        await house.respond(station.url)
+        log = house.folder / "log"
+        with process("alert", "--config", house.configure(), log=log) as running:
+            await house.say(house.fire())
+            await house.told(log, "not the records' fault")
+            await house.ask("ALTER TABLE message RENAME COLUMN gone TO why", run=True)
+            station.wait(1)
+            assert running.poll() is None
+
+
+async def test_a_test_device_of_this_very_moment_does_not_page_as_a_real_one(house):
+    await house.start_here()
+    with receiver() as station:
+        await house.respond(station.url)
+        log = house.folder / "log"
+        with process("alert", "--config", house.configure(), log=log):
+            await house.say(house.fire("test-3"))
+            await house.until("SELECT count(*) = 1 FROM signal")
+            async with connected(house.database, "test") as connection:
+                new = DeviceRow("new-5", "gw", "heat", "S1", mark="test")
+                applied = await apply(connection, Change(devices=[new]), cause="test", partitions=4)
+                _, devices = await ids(connection)
+            await house.say(
+                make_signal(devices["new-5"], at=clock.now_us(), site=house.site, generation=2)
+            )
+            await house.until("SELECT count(*) = 2 FROM signal")
+    assert applied
+    assert await house.ask("SELECT DISTINCT nature FROM signal") == [("test",)]
+    assert not station.got
 
 
 async def test_killed_between_acceptance_and_record_it_sends_again_under_the_same_id(house):

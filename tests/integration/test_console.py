@@ -11,7 +11,7 @@ from fix_alerting import get_database, ids, make_district, make_signal, process,
 
 from alerting import store
 from alerting.compose import Composer
-from alerting.console import guard
+from alerting.console import guard, queries
 from alerting.console.app import Console, make
 from alerting.console.guard import Guard, loopback
 from alerting.contacts import EMPTY
@@ -32,7 +32,6 @@ def compose():
         directory=lambda: EMPTY,
         renderers={},
         utc_offset_min=480,
-        unrouted=lambda: None,
     )
 
 
@@ -92,7 +91,32 @@ async def desk(servers, postgres_db, tmp_path):
         async with httpx.AsyncClient(
             transport=transport, base_url=f"http://127.0.0.1:{PORT}"
         ) as client:
-            yield Desk(client)
+            one = Desk(client)
+            one.pool = pool
+            yield one
+
+
+async def test_in_a_storm_the_counts_are_true_and_every_incident_shows_its_newest_pages(
+    desk, monkeypatch
+):
+    monkeypatch.setattr(queries, "LIST_MAX", 2)
+    page = (await desk.client.get("/")).text
+    counts = re.findall(r"<li>.*?<b>(\d+|\?)</b></li>", page)
+    assert counts == ["0", "2", "0", "2"]  # urgent, alarm, early, not acknowledged
+    assert "Only the first" not in page
+    monkeypatch.setattr(queries, "LIST_MAX", 1)
+    page = (await desk.client.get("/")).text
+    assert re.findall(r"<li>.*?<b>(\d+|\?)</b></li>", page) == counts
+    assert "Only the first 1 of 2 are shown" in page
+
+
+async def test_of_each_incident_the_newest_lines_are_read(desk):
+    for _ in range(3):
+        await desk.act("verdict", verdict="fire")
+    first = await desk.first()
+    async with desk.pool.connection() as connection:
+        found = await queries.timeline(connection, [first["id"]], each=2)
+    assert [line["version"] for line in found] == [3, 4]
 
 
 async def test_from_the_list_to_the_close(desk):

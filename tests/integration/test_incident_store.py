@@ -6,57 +6,21 @@ import asyncio
 
 import psycopg
 import pytest
-from fix_alerting import get_database, make_signal, view
+from fix_alerting import BODY, compose, get_database, items, make_signal
 
-from alerting import outbox, store
-from alerting.compose import Composer
-from alerting.contacts import Directory
+from alerting import store
 from alerting.incident import incident_id
-from alerting.ledger import Answer, MessageState, Outcome
-from alerting.model import Action, Conflict, Nature, What
-from alerting.policy import Responder
-from alerting.store import Item, Move, OffsetMoved
+from alerting.model import Action, Conflict, What
+from alerting.store import Move, OffsetMoved
 from sizao import db
 from sizao.db import connected, migrate, translated
-from sizao.errors import Permanent, Retriable
+from sizao.errors import Refused, Retriable
 from sizao.signal import Kind, Phase, Tier
 
 pytestmark = pytest.mark.slow
 T0 = 1_760_000_000_000_000
 S = 1_000_000
 LANE = ("sizao.signals.v1", 0)
-BODY = '{"words": 1}'
-
-
-class Words:
-    def render(self, notice, language, utc_offset_min):
-        return BODY
-
-
-def compose(*names):
-    directory = Directory(
-        version=1,
-        responders=tuple(
-            Responder(
-                name=name,
-                area="C1",
-                kinds=frozenset(Kind),
-                natures=frozenset({Nature.REAL}),
-                min_tier=Tier.EARLY,
-                language="zh",
-                channels=("webhook",),
-            )
-            for name in names or ("station",)
-        ),
-        addresses={(name, "webhook"): {"channel": "webhook"} for name in names or ("station",)},
-    )
-    return Composer(
-        view=view,
-        directory=lambda: directory,
-        renderers={"webhook": Words()},
-        utc_offset_min=480,
-        unrouted=lambda: None,
-    )
 
 
 @pytest.fixture
@@ -71,10 +35,6 @@ async def database(servers, postgres_db, tmp_path):
 async def connection(database):
     async with connected(database, "test") as found:
         yield found
-
-
-def items(*found, nature=Nature.REAL):
-    return [Item(signal=one, nature=nature, arrived_us=T0) for one in found]
 
 
 def move(expected, following):
@@ -106,7 +66,7 @@ async def dump(connection):
 
 async def test_a_stream_becomes_rows(connection):
     taken = await store.take(connection, move(None, 7), items(*STREAM), T0, compose())
-    assert [str(one) for one in taken.became] == [
+    assert [str(one.became) for one in taken.recorded] == [
         "opened", "raised", "raised", "same", "cleared", "slow", "opened",
     ]  # fmt: skip
     rows = await dump(connection)
@@ -130,7 +90,7 @@ async def test_redelivery_of_any_prefix_changes_nothing(connection, size):
         before = await dump(connection)
         again = items(*STREAM[: start + size])
         taken = await store.take(connection, {}, again, T0 + S, compose())
-        assert taken.became == ()
+        assert taken.recorded == ()
         assert await dump(connection) == before
     whole = await dump(connection)
     assert sorted(row["id"] for row in whole["incident"]) == sorted(
@@ -211,8 +171,8 @@ async def test_the_database_itself_refuses_a_second_open_incident(connection):
         )
 
 
-async def test_what_the_database_cannot_hold_is_permanent(connection):
-    with pytest.raises(Permanent):
+async def test_what_the_database_cannot_hold_is_refused(connection):
+    with pytest.raises(Refused):
         await store.take(connection, {}, items(make_signal(1 << 40)), T0, compose())
 
 
@@ -238,10 +198,6 @@ async def test_two_people_at_once_one_wins(database):
     assert sorted(task.result() for task in tasks) == [0, 2]
 
 
-async def claimed(connection, now=T0, holder="a0", limit=10):
-    return await outbox.claim(connection, holder, now_us=now, lease_us=15 * S, limit=limit)
-
-
 async def test_whoever_stands_still_inside_a_transaction_loses_its_locks(database, monkeypatch):
     """A console frozen between two statements would hold up the pages of the whole district."""
     monkeypatch.setattr(db, "_IDLE_MS", 200)
@@ -257,76 +213,3 @@ async def test_whoever_stands_still_inside_a_transaction_loses_its_locks(databas
 
         with pytest.raises(Retriable, match="idle"):
             await freeze()
-
-
-async def test_a_responder_gets_one_page_at_a_time_in_order(connection):
-    await store.take(connection, {}, items(*STREAM[:3]), T0, compose("a", "b"))
-    first = await claimed(connection)
-    assert sorted(one.responder for one in first) == ["a", "b"]
-    assert await claimed(connection, holder="a1") == []
-    accepted = Answer(outcome=Outcome.ACCEPTED, status=204)
-    seen = []
-    while first:
-        for one in first:
-            seen.append((one.responder, one.id))
-            following = await outbox.record(connection, one, "a0", accepted, T0)
-            assert following.state is MessageState.ACCEPTED
-        first = await claimed(connection)
-    assert len(seen) == len(set(seen)) == 6
-
-
-async def test_a_failing_page_holds_up_no_other(connection):
-    await store.take(connection, {}, items(STREAM[0]), T0, compose())
-    (one,) = await claimed(connection)
-    down = Answer(outcome=Outcome.SERVER_ERROR, status=500)
-    assert (await outbox.record(connection, one, "a0", down, T0)).at_us == T0 + S
-    await store.take(connection, {}, items(STREAM[1]), T0, compose())
-    (other,) = await claimed(connection)
-    assert other.id != one.id
-
-
-async def test_a_lapsed_claim_is_taken_over_and_its_attempt_is_unknown(connection):
-    await store.take(connection, {}, items(STREAM[0]), T0, compose())
-    (lost,) = await claimed(connection)
-    assert await claimed(connection, now=T0 + 14 * S, holder="a1") == []
-    (taken,) = await claimed(connection, now=T0 + 15 * S, holder="a1")
-    assert (taken.id, taken.attempt) == (lost.id, 2)
-    accepted = Answer(outcome=Outcome.ACCEPTED, status=204)
-    await outbox.record(connection, lost, "a0", accepted, T0 + 16 * S)
-    cursor = await connection.execute("SELECT state, lease_holder FROM message")
-    assert await cursor.fetchall() == [("due", "a1")]
-    await outbox.record(connection, taken, "a1", accepted, T0 + 17 * S)
-    cursor = await connection.execute("SELECT attempt, outcome FROM message_attempt ORDER BY 1")
-    assert await cursor.fetchall() == [(1, "accepted"), (2, "accepted")]
-
-
-async def test_closing_stops_the_pages(connection):
-    await store.take(connection, {}, items(STREAM[0]), T0, compose("a", "b"))
-    one, _ = await claimed(connection)
-    wanted = incident_id(STREAM[0].id)
-    await store.act(connection, wanted, action(1), T0, compose())
-    verdict = Action(id="v", actor="duty", what=What.VERDICT, expected_version=2, verdict="fire")
-    await store.act(connection, wanted, verdict, T0, compose())
-    await store.act(connection, wanted, action(3, What.CLOSED, "c"), T0, compose())
-    down = Answer(outcome=Outcome.SERVER_ERROR, status=500)
-    following = await outbox.record(connection, one, "a0", down, T0)
-    assert following.state is MessageState.CANCELLED
-
-
-async def test_the_outbox_keeps_order_and_forgets_nothing_that_was_not_taken(connection):
-    await store.take(connection, {}, items(*STREAM[:3]), T0, compose())
-    seen = []
-
-    async def fails(records):
-        seen.extend(records)
-        raise Retriable("away")
-
-    async def works(records):
-        seen.extend(records)
-
-    with pytest.raises(Retriable):
-        await outbox.drain(connection, fails)
-    assert await outbox.drain(connection, works) == 3
-    assert await outbox.drain(connection, works) == 0
-    assert [one.what for one in seen] == ["opened", "raised", "raised"] * 2
-    assert await outbox.depth(connection, T0 + S) == (0, 3, 1.0)

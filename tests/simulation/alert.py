@@ -83,7 +83,6 @@ class Alert:
             directory=lambda: directory,
             renderers={"webhook": Webhook(None)},
             utc_offset_min=480,
-            unrouted=lambda: None,
         )
         self.late_until_us = dict.fromkeys(PAIRS, 0)
         self.database_away_until_us = 0

@@ -6,6 +6,7 @@ Every public method is one transaction. What the schema's unique indexes would r
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +29,8 @@ from alerting.model import (
     Transition,
     What,
 )
-from alerting.outbox import Claim, Record
+from alerting.outbox import LANE_MAX, Claim, Record
+from alerting.policy import PRESSING
 from alerting.rows import Row
 from alerting.store import MEMBERS_SHOWN, Compose, Item, Move, OffsetMoved
 from sizao.kafka import Partition
@@ -53,6 +55,10 @@ class Page:
     @property
     def lane(self) -> tuple[object, object]:
         return self.row["responder"], self.row["channel"]
+
+    @property
+    def urgency(self) -> int:
+        return int(str(self.row["urgency"]))
 
 
 @dataclass
@@ -191,18 +197,30 @@ class Store:
         return [page for page in self.pages.values() if page.state is MessageState.DUE]
 
     def claim(self, holder: str, now_us: int, limit: int) -> list[Claim]:
-        """As `alerting.outbox.claim`: one per responder's channel, the most urgent first."""
+        """As `alerting.outbox.claim`: repeats one per responder's channel, the most urgent first;
+        first attempts of what nobody may delay beside them.
+        """
         due = self.due()
-        busy = {page.lane for page in due if page.lease_until_us > now_us}
+        busy = Counter(page.lane for page in due if page.lease_until_us > now_us)
+        ready = [
+            page
+            for page in due
+            if page.next_us is not None and page.next_us <= now_us >= page.lease_until_us
+        ]
+        wanted: list[Page] = []
+        room = {page.lane: LANE_MAX - busy[page.lane] for page in ready}
+        for page in sorted(ready, key=lambda page: (-page.urgency, page.seq)):
+            if page.attempts == 0 and page.urgency >= PRESSING and room[page.lane] > 0:
+                room[page.lane] -= 1
+                wanted.append(page)
         heads: dict[tuple[object, object], Page] = {}
-        for page in due:
-            if page.lane in busy or page.next_us is None or page.next_us > now_us:
-                continue
+        for page in ready:
             head = heads.get(page.lane)
-            if head is None or _order(page) < _order(head):
+            if not busy[page.lane] and (head is None or _order(page) < _order(head)):
                 heads[page.lane] = page
+        wanted += [page for page in heads.values() if page not in wanted]
         claims = []
-        for page in list(heads.values())[:limit]:
+        for page in wanted[:limit]:
             page.attempts += 1
             page.first_us = now_us if page.first_us is None else page.first_us
             page.holder, page.lease_until_us = holder, now_us + _LEASE_US
@@ -251,4 +269,4 @@ class Store:
 
 
 def _order(page: Page) -> tuple[int, int, int]:
-    return -int(str(page.row["urgency"])), page.next_us or 0, page.seq
+    return -page.urgency, page.next_us or 0, page.seq

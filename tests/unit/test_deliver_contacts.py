@@ -70,6 +70,11 @@ def test_a_good_file(read, tmp_path):
         ("secret_file: key}", "secret_file: none}", 7, "cannot be read"),
         ("name: second, ", "", 8, "a second channel 'webhook'; give it a name:"),
         ("name: station-1", "name: ''", 2, "responders.0.name"),
+        ("name: second", "name: ''", 8, "channels.1.name: got ''"),
+        ("name: second", "name: {a: 1}", 8, "channels.1.name: got"),
+        ("name: second", f"name: {'x' * 65}", 8, "expected 1 to 64 letters"),
+        ("name: second", 'name: "a\\0b"', 8, "channels.1.name: got"),
+        ("secret_file: key}", 'secret_file: "a\\0b"}', 7, "cannot be read"),
     ],
 )
 def test_each_fault_has_its_line_and_the_nearest_name(read, old, new, line, said):

@@ -125,10 +125,12 @@ def test_only_what_the_table_lists_is_allowed():
         (None, What.OPENED),
         (State.OPEN, What.JOINED),
         (State.OPEN, What.RAISED),
+        (State.OPEN, What.RENEWED),
         (State.OPEN, What.ACKNOWLEDGED),
         (State.OPEN, What.VERDICT),
         (State.ACKNOWLEDGED, What.JOINED),
         (State.ACKNOWLEDGED, What.RAISED),
+        (State.ACKNOWLEDGED, What.RENEWED),
         (State.ACKNOWLEDGED, What.VERDICT),
         (State.ACKNOWLEDGED, What.CLOSED),
     }
@@ -161,6 +163,71 @@ def test_the_same_device_again_is_silent():
     assert desk.became == [Became.OPENED, Became.SAME, Became.SAME]
     assert desk.incident.last_us == T0 + 2 * MINUTE
     assert desk.incident.version == 1
+
+
+def cooking(desk):
+    """Alarm, acknowledged as cooking, restored."""
+    desk.hear(make())
+    desk.act(What.ACKNOWLEDGED)
+    desk.act(What.VERDICT, verdict=Verdict.FALSE_ALARM, cause="cooking")
+    desk.hear(make(at=T0 + MINUTE, onset=T0, phase=Phase.CLEAR))
+
+
+def test_a_device_that_alarms_after_it_restored_is_told_and_asks_anew():
+    desk = Desk()
+    cooking(desk)
+    desk.hear(make(at=T0 + 2 * MINUTE))
+    assert desk.whats[-1] is What.RENEWED
+    assert desk.became[-1] is Became.RENEWED
+    assert (desk.incident.state, desk.incident.verdict) == (State.OPEN, None)
+    assert desk.incident.known["device:1"].cleared_us is None
+    assert desk.incident.members == 1
+
+
+def test_a_device_that_alarms_ten_minutes_after_its_last_alarm_is_told():
+    for minutes, told in ((10, False), (11, True)):
+        desk = Desk()
+        desk.hear(make())
+        desk.hear(make(at=T0 + minutes * MINUTE))
+        assert (desk.whats[-1] is What.RENEWED) is told
+
+
+def test_an_early_line_that_goes_on_does_not_hide_that_the_alarm_ended():
+    desk = Desk()
+    desk.hear(make(tier=Tier.EARLY))
+    desk.hear(make(at=T0 + 1))
+    desk.hear(make(at=T0 + MINUTE, onset=T0 + 1, phase=Phase.CLEAR))
+    desk.hear(make(at=T0 + 2 * MINUTE, onset=T0, tier=Tier.EARLY, phase=Phase.REFRESH))
+    assert desk.became[-1] is Became.SAME
+    desk.hear(make(at=T0 + 3 * MINUTE))
+    assert desk.whats == [What.OPENED, What.RAISED, What.RENEWED]
+
+
+def test_an_early_device_that_alarms_later_than_the_first_is_told():
+    """It raises nothing, as the first device alarmed long ago; yet nobody knows of its alarm."""
+    desk = Desk()
+    desk.hear(make(1))
+    desk.hear(make(2, tier=Tier.EARLY, at=T0 + MINUTE))
+    desk.hear(make(2, at=T0 + 20 * MINUTE))
+    assert desk.whats == [What.OPENED, What.JOINED, What.RENEWED]
+
+
+def test_a_second_line_of_one_device_is_no_news():
+    """Rise and the device's own word within one fire: one page."""
+    desk = Desk()
+    desk.hear(make())
+    desk.hear(make(at=T0 + 5))
+    desk.hear(make(at=T0 + MINUTE, onset=T0 + 5, phase=Phase.CLEAR))
+    desk.hear(make(at=T0 + 2 * MINUTE, onset=T0, phase=Phase.REFRESH))
+    assert desk.whats == [What.OPENED]
+
+
+def test_early_again_is_silent_after_it_cleared():
+    desk = Desk()
+    desk.hear(make(tier=Tier.EARLY))
+    desk.hear(make(tier=Tier.EARLY, at=T0 + MINUTE, onset=T0, phase=Phase.CLEAR))
+    desk.hear(make(tier=Tier.EARLY, at=T0 + 20 * MINUTE))
+    assert desk.whats == [What.OPENED]
 
 
 def test_another_device_joins_and_is_told():

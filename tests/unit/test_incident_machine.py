@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from alerting.book import Book
 from alerting.incident import decide
 from alerting.model import (
+    ALARMING_US,
     PAGED,
     Action,
     Became,
@@ -109,6 +110,12 @@ class Desk(RuleBasedStateMachine):
             assert paged or row.became is Became.AFTER_CLOSE
         elif signal.tier.rank > before.tier.rank or f"device:{signal.device}" not in before.known:
             assert paged
+        elif signal.tier is not Tier.EARLY:
+            old = before.known[f"device:{signal.device}"]
+            anew = signal.onset != old.onset
+            restored = old.cleared_us is not None and signal.onset_us > old.cleared_us
+            if anew and (restored or signal.onset_us > old.last_us + ALARMING_US):
+                assert paged
         if row.became is Became.AFTER_CLOSE:
             assert before is None or signal.onset_us <= (before.closed_us or 1 << 62)
 

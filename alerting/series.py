@@ -1,0 +1,43 @@
+"""What alert counts: every label value at once, so that a rate is defined from the first scrape."""
+
+from __future__ import annotations
+
+from alerting.model import Became, What
+from alerting.store import Taken
+from sizao.metrics import Metrics
+from sizao.signal import Kind, SignalFault, Tier
+
+STORE_REFUSED = "store_refused"
+
+
+class Series:
+    """The counters and gauges of signals, incidents and pages."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Registers them."""
+        self.kinds = metrics.reasons("signals", "Signals stored, by kind", "kind", Kind)
+        self.tiers = metrics.reasons("signals_by_tier", "Signals stored, by tier", "tier", Tier)
+        self.became = metrics.reasons("signals_became", "What stored signals did", "became", Became)
+        self.bad = metrics.reasons(
+            "bad_records", "Records skipped", "reason", [*SignalFault, STORE_REFUSED]
+        )
+        self.bare = metrics.counter("stored_bare", "Signals stored without their evidence")
+        self.whats = metrics.reasons("transitions", "Transitions by signals", "what", What)
+        self.unrouted = metrics.counter("unrouted", "Real fires in alarm that reached nobody")
+        self.left_out = metrics.counter(
+            "recipients_left_out", "Responders beyond the bound of one transition"
+        )
+        self.outbox = metrics.gauge("outbox_records", "Transitions waiting for Kafka")
+        self.due = metrics.gauge("messages_due", "Pages without an end yet")
+        self.oldest = metrics.gauge("oldest_undelivered_seconds", "Age of the oldest due page")
+
+    def took(self, taken: Taken) -> None:
+        """Count what a batch did, once it is committed."""
+        for one in taken.recorded:
+            self.kinds.add(one.signal.kind)
+            self.tiers.add(one.signal.tier)
+            self.became.add(one.became)
+        for transition in taken.transitions:
+            self.whats.add(transition.what)
+        self.unrouted.inc(taken.followed.unrouted)
+        self.left_out.inc(taken.followed.left_out)
