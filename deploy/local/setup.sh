@@ -14,6 +14,8 @@ readonly KAFKA_USER=sizao-kafka JAVA_MIN=17 POSTGRES_MIN=15
 readonly POLICY=/usr/sbin/policy-rc.d POLICY_KEPT=/usr/sbin/policy-rc.d.sizao-kept
 readonly NO_CLUSTER=/etc/postgresql-common/createcluster.d/sizao-setup.conf
 readonly CLUSTER_CONF=/etc/postgresql-common/createcluster.conf
+readonly TO_DISABLE=$STATE/to-disable
+readonly NEEDED_SYSTEM="Debian 12, Ubuntu 24.04 or newer"
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 # The machine's own certificates, not uv's: pip and maven trust those too.
 export UV_SYSTEM_CERTS=true UV_PYTHON_DOWNLOADS=never UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-180}"
@@ -53,7 +55,8 @@ find_python() {
 }
 
 java_major() { # of $1; 1.8.0 counts as 1, which is too old as well
-  "$1" -version 2>&1 | sed -n '1s/[^"]*"\([0-9]*\).*/\1/p'
+  # Not on line 1 where JAVA_TOOL_OPTIONS is set: Java tells that first.
+  "$1" -version 2>&1 | sed -n 's/^.* version "\([0-9]*\).*/\1/p'
 }
 
 has_java() {
@@ -77,6 +80,14 @@ has_postgres() {
 }
 
 has() { command -v "$1" >/dev/null; }
+
+venv_package() {
+  case "$PYTHON" in
+    */python3) echo python3-venv ;;
+    *) echo "${PYTHON##*/}-venv" ;; # python3.12 where python3 is too old
+  esac
+}
+has_venv() { "$PYTHON" -c 'import venv, ensurepip' 2>/dev/null; }
 
 java_package() { # default-jre-headless is Java 11 on these
   case "$SYSTEM" in
@@ -116,12 +127,20 @@ update_lists() { # a third-party source that cannot be reached must not stop us
   apt update || echo "some lists are missing; the installation itself decides"
 }
 
+offers_postgres() { # said before anything is installed
+  local candidate major
+  candidate=$(LC_ALL=C apt-cache policy postgresql | sed -n 's/^ *Candidate: //p')
+  major=${candidate%%[!0-9]*}
+  [ "${major:-0}" -ge "$POSTGRES_MIN" ] ||
+    stop "apt offers PostgreSQL ${candidate:-(none)} here, needed is $POSTGRES_MIN or newer: $NEEDED_SYSTEM"
+}
+
 # While we install, invoke-rc.d is told that nothing may start. A policy that was there before is
-# set aside and comes back; a run that was killed in between is put right by the next one.
+# set aside and comes back.
 forbid_services() {
   lift_forbiddance
   [ -e "$POLICY" ] && as_root mv "$POLICY" "$POLICY_KEPT"
-  printf '#!/bin/sh\n# sizao-setup: no service starts while packages are installed\nexit 101\n' |
+  printf '#!/bin/sh\n# sizao-setup %s: no service starts while packages are installed\nexit 101\n' $$ |
     as_root tee "$POLICY" >/dev/null
   as_root chmod 755 "$POLICY"
 }
@@ -137,7 +156,6 @@ lift_forbiddance() {
 
 # Debian's postgresql makes and starts a cluster "main" on installation: not for us.
 forbid_cluster() {
-  apt install --no-install-recommends postgresql-common
   if grep -qs '^include_dir' "$CLUSTER_CONF"; then
     as_root mkdir -p "${NO_CLUSTER%/*}"
     echo 'create_main_cluster = false' | as_root tee "$NO_CLUSTER" >/dev/null
@@ -146,31 +164,84 @@ forbid_cluster() {
   fi
 }
 
-disable_service() { # only ever called for what we have installed ourselves
-  if has systemctl; then
-    as_root systemctl disable "$1"
-  else
-    as_root update-rc.d "$1" disable
-  fi
+installed() { [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+# What comes with a service, as "PACKAGE SERVICE" a line. A service whose package was there before
+# is the user's, who may need it: postgresql-common also serves an older PostgreSQL.
+services_of() {
+  local package
+  for package in "$@"; do
+    case "$package" in
+      mosquitto) installed mosquitto || echo mosquitto mosquitto ;;
+      postgresql) installed postgresql-common || echo postgresql-common postgresql ;;
+    esac
+  done
 }
 
-install_packages() {
-  local package
+disable_services() { # of what we have installed; an interrupted run has not installed everything
+  local package service
+  while read -r package service; do
+    installed "$package" || continue
+    if has systemctl; then
+      as_root systemctl disable "$service" </dev/null
+    else
+      as_root update-rc.d "$service" disable </dev/null
+    fi
+  done <"$TO_DISABLE"
+  rm "$TO_DISABLE"
+}
+
+begin_installing() {
   trap lift_forbiddance EXIT
   trap 'exit 130' INT TERM HUP
   forbid_services
-  step "asking for the lists of packages" update_lists
-  for package in "$@"; do
-    [ "$package" = postgresql ] && step "postgresql-common, without a cluster" forbid_cluster
-  done
-  step "installing $*" apt install --no-install-recommends "$@"
-  for package in "$@"; do
-    case "$package" in
-      postgresql | mosquitto) step "disabling the service $package" disable_service "$package" ;;
-    esac
-  done
+}
+
+end_installing() {
+  if [ -s "$TO_DISABLE" ]; then step "disabling the services of the system" disable_services; fi
+  rm -f "$TO_DISABLE"
   lift_forbiddance
   trap - EXIT INT TERM HUP
+}
+
+install_packages() {
+  step "asking for the lists of packages" update_lists
+  case " $* " in *" postgresql "*) offers_postgres ;; esac
+  services_of "$@" >"$TO_DISABLE" # before apt, so that a run that is killed in it is worked off
+  begin_installing
+  case " $* " in
+    *" postgresql "*)
+      step "postgresql-common" apt install --no-install-recommends postgresql-common
+      step "no cluster of the system" forbid_cluster
+      ;;
+  esac
+  step "installing $*" apt install --no-install-recommends "$@"
+  end_installing
+}
+
+# What a run that was killed while it installed has left: our policy, packages half configured,
+# services enabled. Nobody else would notice: the programs are there, so nothing seems missing.
+interrupted() {
+  at_work && return 1
+  [ -e "$TO_DISABLE" ] || [ -e "$POLICY_KEPT" ] || [ -e "$NO_CLUSTER" ] ||
+    grep -qs sizao-setup "$POLICY" "$CLUSTER_CONF"
+}
+
+at_work() { # the setup of another folder, which has put its policy there
+  local pid
+  pid=$(sed -n 's/^# sizao-setup \([0-9]*\):.*/\1/p' "$POLICY" 2>/dev/null) || return 1
+  [ -n "$pid" ] && grep -qs setup.sh "/proc/$pid/cmdline"
+}
+
+put_right() {
+  find_rights || stop "an installation was interrupted: run $0 once as root or with sudo"
+  say "an installation was interrupted; putting that right"
+  begin_installing
+  if [ -e "$TO_DISABLE" ]; then
+    if [ -e "$CLUSTER_CONF" ]; then step "no cluster of the system" forbid_cluster; fi
+    step "finishing what is half installed" as_root dpkg --configure -a
+  fi
+  end_installing
 }
 
 # --- the parts of our own -----------------------------------------------------------------------
@@ -252,7 +323,7 @@ flock -w 900 9 || stop "another setup has held $PWD/$STATE/lock for 15 minutes; 
 SYSTEM=$( (. /etc/os-release && echo "$ID$VERSION_ID") 2>/dev/null || echo unknown)
 # shellcheck source=/dev/null
 FAMILY=$( (. /etc/os-release && echo "$ID ${ID_LIKE:-}") 2>/dev/null || echo unknown)
-PYTHON=$(find_python) || stop "needs Python 3.11 or newer: install python3 (>= 3.11) and python3-venv"
+PYTHON=$(find_python) || stop "needs Python 3.11 or newer, as in $NEEDED_SYSTEM: install python3 (>= 3.11) and python3-venv"
 PYTHON_KEY=$(key "$PYTHON $("$PYTHON" -V)" /dev/null)
 UV_KEY=$(key "$PYTHON_KEY" deploy/local/uv.txt)
 KAFKA_KEY=$(key kafka deploy/kafka/pom.xml)
@@ -263,7 +334,7 @@ if [ "$(rank "$DONE_LEVEL")" -gt "$(rank "$LEVEL")" ]; then LEVEL=$DONE_LEVEL; f
 VENV_KEY=$(key "$PYTHON_KEY $UV_KEY $LEVEL" pyproject.toml requirements/*.txt)
 
 packages=() parts=() user=no
-"$PYTHON" -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3-venv)
+has_venv || packages+=("$(venv_package)")
 has mosquitto || packages+=(mosquitto)
 has_postgres || packages+=(postgresql)
 has_java || packages+=("$(java_package)")
@@ -275,6 +346,7 @@ if ! stamped kafka "$KAFKA_KEY" || [ ! -d build/kafka/libs ]; then
 fi
 if [ "$(id -u)" = 0 ] && ! getent passwd "$KAFKA_USER" >/dev/null; then user=yes; fi
 
+if interrupted; then put_right; fi
 if [ ${#packages[@]} = 0 ] && [ ${#parts[@]} = 0 ] && [ "$user" = no ]; then exit 0; fi
 
 by_hand="install by hand: ${packages[*]-}"
@@ -291,6 +363,7 @@ for part in ${parts[@]+"${parts[@]}"}; do say "will put $part"; done
 : >"$LOG"
 
 if [ ${#packages[@]} -gt 0 ]; then install_packages "${packages[@]}"; fi
+has_venv || stop "$PYTHON has no venv; install $(venv_package)"
 has mosquitto || stop "mosquitto is still not found; $by_hand"
 has_java || stop "needs Java $JAVA_MIN or newer: install openjdk-$JAVA_MIN-jre-headless"
 has_postgres || stop "needs PostgreSQL $POSTGRES_MIN or newer: install postgresql-$POSTGRES_MIN"
