@@ -1,7 +1,7 @@
 """A recorded fire as a housed sensor would have reported it.
 
-The packs hold bare thermocouples. By the protocol of the baselines each passes a first-order lag
-of 30 s (exact for straight lines between samples), is read every 10 s and rounded to 0.1 K.
+The packs hold bare thermocouples. Each passes a first-order lag of 30 s (exact for straight lines
+between samples), is read every 10 s and rounded to 0.1 K (docs/packs.md).
 """
 
 from __future__ import annotations

@@ -138,15 +138,19 @@ def verdict(
     fixed_s: float,
     published: int,
 ) -> int:
-    """Say whether it worked; the exit code."""
+    """Say whether it worked; the exit code. A page that came late has come, and is called late."""
     refused = {name: got.pages.refused for name, got in receivers.items() if got.pages.refused}
     paged = [row for row in rows if row.kind == "page" and row.what == "station has the alarm page"]
-    if refused or not paged:
-        console.print(f"[bold red]The alarm page did not arrive.[/bold red] refused: {refused}")
+    if refused:
+        console.print(f"[bold red]Pages were refused.[/bold red] {refused}")
+        return 1
+    if not paged:
+        console.print("[bold red]The alarm page did not arrive.[/bold red]")
         return 1
     lead_s = fixed_s - paged[0].seconds
+    style, when = ("bold green", "before") if lead_s > 0 else ("bold yellow", "after")
     console.print(
-        f"\n  [bold green]The station knew {lead_s:.0f} s before a {FIXED_57_C:g} °C detector"
-        f" would have sounded.[/bold green]  {published:,} messages sent, all acknowledged.\n"
+        f"\n  [{style}]The station knew {abs(lead_s):.0f} s {when} a {FIXED_57_C:g} °C detector"
+        f" would have sounded.[/{style}]  {published:,} messages sent, all acknowledged.\n"
     )
     return 0

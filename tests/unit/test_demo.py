@@ -1,12 +1,15 @@
 """The demo's own parts: the recorded fire, the district, the traffic, the receiver."""
 
 import base64
+import io
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 from standardwebhooks.webhooks import Webhook
 
 from deploy.local import district as districts
@@ -14,8 +17,8 @@ from deploy.local import fire as fires
 from deploy.local import traffic
 from deploy.local.demo import Tempo
 from deploy.local.failure import ServerError
-from deploy.local.receiver import Receiver, verify
-from deploy.local.timeline import clocked
+from deploy.local.receiver import Pages, Receiver, verify
+from deploy.local.timeline import Row, clocked, verdict
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode()
 NOW_US = 1_772_352_000_000_000
@@ -123,3 +126,41 @@ def test_the_receiver_takes_what_the_reference_library_signs():
     assert verify(SECRET, signed(body, now_s), body + b" ", now_s) == "signature"
     assert receiver.pages.refused == dict.fromkeys(refused, 1)
     receiver._server.server_close()
+
+
+def judged(*rows: Row, refused: dict[str, int] | None = None) -> tuple[int, str]:
+    """Exit code and words of a demo whose 57 degC detector would sound after 150 s."""
+    told = io.StringIO()
+    receivers = {
+        "operator": SimpleNamespace(pages=Pages()),
+        "station": SimpleNamespace(pages=Pages(refused=refused or {})),
+    }
+    code = verdict(Console(file=told, width=200), [*rows], receivers, 150.0, 4_321)
+    return code, told.getvalue().strip()
+
+
+EARLY = Row(40.0, "page", "operator has the early page")
+
+
+@pytest.mark.parametrize(
+    ("at_s", "words"), [(100.0, "50 s before"), (200.0, "50 s after"), (150.0, "0 s after")]
+)
+def test_the_page_is_counted_from_when_a_detector_would_have_sounded(at_s, words):
+    code, said = judged(EARLY, Row(at_s, "page", "station has the alarm page"))
+    assert code == 0
+    assert f"The station knew {words} a 57 °C detector would have sounded." in said
+    assert "4,321 messages" in said
+
+
+def test_a_demo_without_the_stations_alarm_page_has_failed():
+    for rows in ([], [EARLY], [EARLY, Row(90.0, "page", "station has the urgent page")]):
+        code, said = judged(*rows)
+        assert (code, said) == (1, "The alarm page did not arrive.")
+
+
+def test_a_demo_with_a_refused_page_has_failed():
+    arrived = Row(100.0, "page", "station has the alarm page")
+    code, said = judged(EARLY, arrived, refused={"signature": 1})
+    assert code == 1
+    assert "refused" in said
+    assert "signature" in said
