@@ -1,19 +1,27 @@
 """Features of temperature points, computed once per reading and shared by all rules.
 
-Every point carries its newest reading, when it came and a slow baseline of its own. With g =
-dt/(tau + dt), a stand-in for 1 - exp(-dt/tau) with the same limits:
+Every point carries its newest reading, when it came and a slow baseline of its own:
 
     y = x, but the previous reading when x jumped up by more than 15 K (jump hold)
     r = y - b                      rise over the baseline, taken before it moves
-    b += g * min(r, 2 K)           tau 600 s; 150 s when r < 0
+    b += g * r                     until it is warm: g = 2 dt/age, at most 1
+    b += g * min(r, 2 K)           then: g = dt/(tau + dt), a stand-in for 1 - exp(-dt/tau) with the
+                                   same limits; tau 600 s, and 150 s when r < 0
 
-The clip keeps a fire from dragging its baseline up. In two cases the baseline does not follow, so
-that one corrupt reading can never make a rise of the healthy ones behind it:
+`age` is what the baseline rests on: seconds since it was seeded, one reading counting for at most
+120 s. It is warm at 600 s, so after five readings at the earliest. Until then it is a mean in which
+newer readings weigh more, and the first one nothing: clipped from the first reading on, it stood at
+a sensor that came cold out of the box, or at one corrupt reading, and the room was a fire at 600 s.
+
+When warm, the clip keeps a fire from dragging its baseline up. One corrupt low reading must not
+make a rise of the healthy ones behind it either:
 
 - a step that jumps up by more than 15 K or drops by more than 5 K moves no baseline. (A thermistor
   that reads -40 degC once would pull b down by 17 K at 60 s sampling, and the room would then look
   17 K too warm for minutes);
-- a jump or drop right behind the reading that seeded the baseline seeds it anew.
+- a jump or drop right behind the reading that seeded the baseline seeds it anew;
+- in a fall dt, too, is at most 120 s: a reading 5 K low moves b by 2.2 K however seldom they come,
+  where at 30 min it moved it by 4.6 K, and the next healthy one was an early.
 
 Source: gated baseline, jump hold and their figures: measured on recorded fires (docs/packs.md).
 """
@@ -29,7 +37,6 @@ from detectors.batch import Rows
 from detectors.rule import Array, Block, Column
 from sizao.frame import Flag
 
-SECOND_US = 1_000_000
 NEVER_US = -(1 << 60)
 """`last_us` of a point that was never read: far enough to be a gap, near enough to subtract."""
 
@@ -42,12 +49,15 @@ COLUMNS: tuple[Column, ...] = (
     Column("baseline_c", "float32"),
     Column("last_us", "int64", NEVER_US),
     Column("seed_us", "int64", NEVER_US),
+    Column("age_s", "float32"),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """Temperature features. `gap_s`: a longer silence seeds the baseline anew."""
+    """Temperature features. `gap_s`: a longer silence seeds the baseline anew; `counted_s`: what
+    one reading adds to a baseline's age at most.
+    """
 
     tau_s: float = 600.0
     tau_fall_s: float = 150.0
@@ -55,6 +65,7 @@ class Params:
     jump_k: float = 15.0
     drop_k: float = 5.0
     gap_s: float = 1800.0
+    counted_s: float = 120.0
     warm_s: float = 600.0
 
 
@@ -77,7 +88,7 @@ class Heat:
     rise_raw_k: Float32s
     gap: Bools
     block: Block
-    warm_us: int
+    warm_s: float
 
     @property
     def seed_us(self) -> Int64s:
@@ -87,7 +98,7 @@ class Heat:
     @property
     def warm(self) -> Bools:
         """Where the baseline is old enough to judge by; taken only when somebody asks."""
-        return self.event_us - self.seed_us >= self.warm_us
+        return self.block["age_s"].take(self.slot) >= self.warm_s
 
     def only(self, index: Array) -> Heat:
         """The rows at `index`."""
@@ -103,7 +114,7 @@ class Heat:
             self.rise_raw_k[index],
             self.gap[index],
             self.block,
-            self.warm_us,
+            self.warm_s,
         )
 
 
@@ -179,25 +190,17 @@ def update(block: Block, params: Params, rows: Rows) -> Heat:
     dt_s *= np.float32(1e-6)
     gap = dt_s > params.gap_s
     step = x - before
-    y, frozen = x, None
+    y = x
     odd = (step > params.jump_k) | (step < -params.drop_k) | gap
     if odd.any():
         gap |= (block["seed_us"].take(slot) == before_us) & odd
         held = (step > params.jump_k) & ~gap
         y = np.where(held, before, x)
-        frozen = odd
         np.copyto(baseline, x, where=gap)
         block["seed_us"][slot[gap]] = rows.event_us[gap]
+        block["age_s"][slot[gap]] = 0
     rise, rise_raw = y - baseline, x - baseline
-    tau_s = np.where(rise < 0, np.float32(params.tau_fall_s), np.float32(params.tau_s))
-    tau_s += dt_s
-    move = np.minimum(rise, np.float32(params.clip_k))
-    move *= dt_s
-    move /= tau_s
-    if frozen is not None:
-        move[frozen] = 0
-    move += baseline
-    block["baseline_c"][slot] = move
+    block["baseline_c"][slot] = _moves(block, params, slot, rise, dt_s, odd) + baseline
     block["x_c"][slot] = x
     block["last_us"][slot] = rows.event_us
     return Heat(
@@ -212,5 +215,29 @@ def update(block: Block, params: Params, rows: Rows) -> Heat:
         rise_raw_k=rise_raw,
         gap=gap,
         block=block,
-        warm_us=int(params.warm_s * SECOND_US),
+        warm_s=params.warm_s,
     )
+
+
+def _moves(
+    block: Block, params: Params, slot: Int64s, rise: Float32s, dt_s: Float32s, odd: Bools
+) -> Float32s:
+    """How far each baseline follows its reading. Those not yet warm grow older (in place)."""
+    counted_s = np.minimum(dt_s, np.float32(params.counted_s))
+    falls = rise < 0
+    over_s = np.where(falls, counted_s, dt_s)
+    tau_s = np.where(falls, np.float32(params.tau_fall_s), np.float32(params.tau_s))
+    tau_s += over_s
+    move = np.minimum(rise, np.float32(params.clip_k))
+    move *= over_s
+    move /= tau_s
+    age_s = block["age_s"].take(slot)
+    young = age_s < params.warm_s
+    if young.any():
+        young &= ~odd
+        age_s[young] += counted_s[young]
+        block["age_s"][slot[young]] = age_s[young]
+        young &= age_s < params.warm_s
+        move[young] = np.minimum(2 * counted_s[young] / age_s[young], np.float32(1)) * rise[young]
+    move[odd] = 0
+    return move

@@ -62,6 +62,7 @@ class Thermometer:
     b: np.float32 = field(default_factory=F)
     last: int = NEVER
     seed: int = NEVER
+    age: np.float32 = field(default_factory=F)
     rise_hits: int = 0
     fixed_hits: int = 0
     late: tuple[int, float] | None = None
@@ -101,13 +102,18 @@ class Thermometer:
             gap = True
         y = before if step > 15 and not gap else x
         if gap:
-            self.b, self.seed, y = x, at, x
+            self.b, self.seed, self.age, y = x, at, F(0), x
         b, rise, raw = self.b, F(y - self.b), F(x - self.b)
-        if not odd:
-            tau = F(150) if rise < 0 else F(600)
-            self.b = F(F(min(rise, F(2))) * dt / F(tau + dt)) + b
+        counted = min(dt, F(120))
+        if not odd and self.age < 600:
+            self.age += counted
+        if not odd and self.age < 600:
+            self.b = min(2 * counted / self.age, F(1)) * rise + b
+        elif not odd:
+            tau, over = (F(150), counted) if rise < 0 else (F(600), dt)
+            self.b = F(F(min(rise, F(2))) * over / F(tau + over)) + b
         self.x, self.last = x, at
-        warm = at - self.seed >= 600 * SECOND_US
+        warm = self.age >= 600
         self.rise_hits = min(self.rise_hits + 1, 2) if warm and raw >= 6 else 0
         self.fixed_hits = min(self.fixed_hits + 1, 2) if x >= self.limit_c else 0
         said = []

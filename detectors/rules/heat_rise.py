@@ -3,8 +3,9 @@
 Fire signature: hot gas reaches the ceiling and warms a housed sensor by kelvins within minutes,
 far below any fixed limit; remote and slow fires show here first.
 Misses: smouldering without heat; fires slower than the baseline (about 0.2 K a minute); anything
-in the first 600 s after a point was first read or was silent for over 30 min (not warm: fixed and
-device-said paths judge alone). Steam and an oven door also rise.
+in the first 600 s, and the first five readings, after a point was first read or was silent for over
+30 min (not warm: fixed and device-said paths judge alone; what burns slowly by then has become the
+baseline). Steam and an oven door also rise.
 Source: measured on recorded fires and quiet rooms (docs/packs.md, rows "rise 4 K" and "rise 6 K,
 twice"): 4 K leads a guarded rate-of-rise detector by 11 s in near fires and 435 s in large bays, at
 no alarm in 0.55 quiet device-years; 6 K twice keeps a single corrupt reading from alarming.

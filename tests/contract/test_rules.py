@@ -48,7 +48,7 @@ def inputs_of(rule, values, at_s=0.0):
     if rule.READS == "state":
         return rows_of(values, at_s), STATES
     block = empty_block(features.COLUMNS, 2)
-    for name, item in (("x_c", 20.0), ("baseline_c", 20.0)):
+    for name, item in (("x_c", 20.0), ("baseline_c", 20.0), ("age_s", 3600.0)):
         block[name][:] = item
     block["last_us"][:] = T0_US - 10_000_000
     block["seed_us"][:] = T0_US - 3_600_000_000

@@ -1,5 +1,7 @@
 """What heat_rise and heat_fixed promise, by example."""
 
+import math
+
 import pytest
 from fix_detect import T0_US, Point, cold, frame, registry, run, told
 from hypothesis import given, settings
@@ -95,18 +97,74 @@ def test_jump_hold_waits_one_sample_and_no_more():
     }
 
 
-@settings(deadline=None)
-@given(
-    value=st.floats(-80, 1300, width=32),
-    place=st.integers(0, 60),
-    period_s=st.sampled_from([5, 10, 30, 60, 120, 300, 600]),
-    noise=st.lists(st.floats(-0.5, 0.5, width=32), min_size=121, max_size=121),
-)
-def test_one_corrupt_reading_never_alarms_wherever_it_lies(value, place, period_s, noise):
-    values = [20.0 + each for each in noise]
-    values[place] = value
-    said = say(steps(values, period_s=period_s))
+PERIODS_S = [5, 10, 30, 60, 61, 119, 120, 121, 300, 600, 1800]
+"""How often devices report: from the liveliest to as seldom as is no silence yet."""
+
+
+@st.composite
+def corrupted(draw):
+    """A quiet room's readings, silent once or never, one of them corrupt; and how much it is off.
+
+    The corrupt one lies often where a baseline begins, and is often about as far off as the guards
+    let pass.
+    """
+    period_s, count = draw(st.sampled_from(PERIODS_S)), draw(st.integers(9, 140))
+    silent = draw(st.none() | st.integers(1, count - 1))
+    begins = draw(st.sampled_from([0, silent or 0])) + draw(st.integers(0, 8))
+    place = draw(st.just(min(begins, count - 1)) | st.integers(0, count - 1))
+    off_k = draw(
+        st.floats(-5.6, -3.5) | st.floats(-16, -14) | st.floats(-16, 16) | st.floats(-99, 1270)
+    )
+    noise = draw(st.sampled_from([0, 0.1, 0.5]))
+    readings, at_s = [], 0.0
+    for index in range(count):
+        at_s += period_s + (1801 if index == silent else 0)
+        value = 20 + (off_k if index == place else noise * draw(st.sampled_from([-1, 0, 1])))
+        readings += [(1, at_s, value)]
+    return readings, off_k
+
+
+@settings(deadline=None, max_examples=500)
+@given(corrupted())
+def test_one_corrupt_reading_never_alarms_and_a_low_one_says_nothing(corrupt):
+    readings, off_k = corrupt
+    said = say(readings)
     assert [line for line in said if line[1] != "early"] == []
+    if off_k < 0:
+        assert said == []
+
+
+@pytest.mark.parametrize("period_s", PERIODS_S)
+@pytest.mark.parametrize("first", [[5.1], [8.0], [12.0], [24.9], [20.0, 5.1], [20.0, 15.1]])
+def test_one_corrupt_or_cold_reading_where_a_baseline_begins_is_not_the_room(first, period_s):
+    """Seen: early at 600 s and alarm with the next reading, for any period, of a first reading of
+    5.1 to 12 degC in a room of 20; the same behind every silence.
+    """
+    readings = [*first, *[20.0] * 150]
+    begun = steps(readings, period_s=period_s)
+    again = steps(readings, from_s=151 * period_s + 2000, period_s=period_s)
+    assert say(begun, again) == []
+
+
+@pytest.mark.parametrize("period_s", PERIODS_S)
+def test_a_sensor_that_was_cold_when_it_was_mounted_does_not_page(period_s):
+    times = range(0, max(3600, 12 * period_s), period_s)
+    warming = [20.0 - 15.0 * math.exp(-at_s / 150) for at_s in times]
+    assert say(steps(warming, period_s=period_s)) == []
+
+
+@pytest.mark.parametrize("period_s", [600, 1200, 1800])
+@pytest.mark.parametrize("low_c", [15.0, 15.2, 15.5])
+def test_one_low_reading_of_a_device_that_reports_seldom_moves_no_early(period_s, low_c):
+    """Seen: the baseline followed it by nine tenths, and the next healthy reading was an early."""
+    readings = [*[20.0] * 12, low_c, *[20.0] * 12]
+    assert say(steps(readings, period_s=period_s)) == []
+
+
+def test_a_device_that_reports_seldom_is_warm_with_its_sixth_reading():
+    values = [20.0] * 5 + [27.0, 28.0]
+    assert [at for _, _, at in raises(say(steps(values, period_s=600)))] == [3000.0, 3600.0]
+    assert [at for _, _, at in raises(say(steps(values[1:], period_s=600)))] == [3000.0]
 
 
 def test_one_corrupt_low_reading_makes_no_rise_of_the_room_behind_it():
