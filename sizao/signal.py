@@ -4,10 +4,11 @@ A Kafka record in CloudEvents binary mode: `ce_*` headers and a JSON value (`Sig
 as in a frame. Ids are hashes of what they name, so a replay writes the same ids again and every
 reader can be idempotent:
 
-    onset id  = hash(rule, version, subject, tier, onset time)   one raise, whatever follows it
-    record id = hash(onset id, phase, event minute)              one record
+    onset id  = hash(rule, version, subject, tier, onset time, self-test)   one raise, all of it
+    record id = hash(onset id, phase, event minute)                         one record
 
-A higher tier is an onset of its own, at once, never a refresh of the lower one.
+A higher tier is an onset of its own, at once, never a refresh of the lower one. So is an alarm that
+a device says in the second in which it says that it is tested: under one id it was dropped as seen.
 """
 
 from __future__ import annotations
@@ -148,9 +149,12 @@ def digest(*parts: str | int) -> str:
     return hasher.hexdigest()
 
 
-def onset_id(rule: str, rule_version: int, subject: Subject, tier: Tier, onset_us: int) -> str:
+def onset_id(
+    rule: str, rule_version: int, subject: Subject, tier: Tier, onset_us: int, *, self_test: bool
+) -> str:
     """Identity of one raise."""
-    return digest("onset", rule, rule_version, subject.type, subject.id, tier, onset_us)
+    what = (rule, rule_version, subject.type, subject.id, tier, onset_us, int(self_test))
+    return digest("onset", *what)
 
 
 def record_id(onset: str, phase: Phase, event_us: int) -> str:
@@ -177,7 +181,7 @@ def make(
     self_test: bool = False,
 ) -> Signal:
     """A signal with its ids computed."""
-    onset = onset_id(rule, rule_version, subject, tier, onset_us)
+    onset = onset_id(rule, rule_version, subject, tier, onset_us, self_test=self_test)
     return Signal(
         onset=onset,
         id=record_id(onset, phase, event_us),
@@ -268,7 +272,8 @@ def _check(signal: Signal, ce_id: bytes) -> None:
             raise BadRecord(SignalFault.BOUNDS, f"evidence {name}: {len(numbers)} values")
         if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
             raise BadRecord(SignalFault.BOUNDS, f"evidence {name} is not finite")
-    onset = onset_id(signal.rule, signal.rule_version, signal.subject, signal.tier, signal.onset_us)
+    what = (signal.rule, signal.rule_version, signal.subject, signal.tier, signal.onset_us)
+    onset = onset_id(*what, self_test=signal.self_test)
     expected = record_id(onset, signal.phase, signal.event_us)
     if (signal.onset, signal.id, ce_id.decode("latin-1")) != (onset, expected, expected):
         raise BadRecord(SignalFault.ID, f"id {signal.id} is not the hash of its content")

@@ -78,6 +78,8 @@ def test_ids_are_fixed_for_ever():
     made = a_signal()
     assert made.onset == GOLDEN["ids"]["onset"]
     assert made.id == GOLDEN["ids"]["record"]
+    tested = a_signal(self_test=True)
+    assert len({made.onset, tested.onset}) == len({made.id, tested.id}) == 2
     assert signal.digest("a", "bc") != signal.digest("ab", "c")
 
 

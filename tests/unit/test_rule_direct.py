@@ -87,6 +87,18 @@ def test_an_alarm_during_a_self_test_is_an_onset_of_its_own():
     assert signals[0].onset != signals[1].onset
 
 
+def test_an_alarm_in_the_second_of_a_self_test_has_ids_of_its_own():
+    """Seen: both had one onset and one record id, so alert dropped the alarm as seen before."""
+    fold = cold(KNOWN, Lane.ALARM)
+    said = run(fold, [frame([(1, 0, SELF_TEST), (1, 0, ALARM)])])
+    assert [(each.phase, each.tier, each.self_test) for each in said] == [
+        ("raise", "alarm", True),
+        ("raise", "alarm", False),
+    ]
+    assert said[0].event_us == said[1].event_us
+    assert len({each.onset for each in said}) == len({each.id for each in said}) == 2
+
+
 def test_an_old_alarm_that_comes_late_is_raised_unless_its_time_is_covered():
     assert hears((0, 1, NORMAL), (5, 1, ALARM, -60)) == [("raise", -60)]
     said = hears((0, 1, ALARM), (60, 1, NORMAL), (65, 1, ALARM, 30), (66, 1, ALARM, 0))
