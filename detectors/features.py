@@ -37,6 +37,7 @@ from detectors.batch import Rows
 from detectors.rule import Array, Block, Column
 from sizao.frame import Flag
 
+QUANTITY = "temperature_c"
 NEVER_US = -(1 << 60)
 """`last_us` of a point that was never read: far enough to be a gap, near enough to subtract."""
 

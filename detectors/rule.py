@@ -60,16 +60,21 @@ class Finding:
 class Rule(Protocol):
     """A module in `rules/`, as the fold sees it.
 
-    `READS` names the columns that `step` gets: `heat` (features.Heat: temperature, in event order)
-    or `state` (batch.Rows of the alarm lane, as they came). A module may also define
-    `late(block, params, rows, points)` for readings older than the newest of their point, and
-    `tick(block, params, clock_us)` for what ends by the log's clock; see `late_of`, `tick_of`.
+    `READS` names quantities of `LANE`: `step` is handed the readings of points that measure one of
+    them, and of no others. Temperature alone comes as `features.Heat`, in event order; anything
+    else as `batch.Rows`, each point's readings of a frame in event order, but late ones and those
+    of an earlier frame said again as they came. That is the wall: a file in `rules/` that reads
+    smoke or CO changes nothing here, and features that several rules share go into `features.py`.
+
+    A module may also define `late(block, params, rows, points)` for temperatures older than the
+    newest of their point (features.LateHeat), and `tick(block, params, clock_us, points)` for what
+    ends by the log's clock; see `late_of`, `tick_of`.
     """
 
     NAME: str
     VERSION: int
     LANE: Lane
-    READS: str
+    READS: tuple[str, ...]
     MEMORY_S: int
     COLUMNS: tuple[Column, ...]
     Params: type[Any]

@@ -14,7 +14,6 @@ import io
 import json
 import os
 import zlib
-from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -64,10 +63,6 @@ class Restored:
     cold: list[str] = field(default_factory=list)
     refused: list[tuple[str, RefusedError]] = field(default_factory=list)
 
-    def reasons(self) -> Counter[Refusal]:
-        """Refusals by reason."""
-        return Counter(error.reason for _, error in self.refused)
-
 
 def pack(state: State) -> bytes:
     """The state as the bytes of a file; later changes of the state do not touch them."""
@@ -83,7 +78,7 @@ def pack(state: State) -> bytes:
     for key in sorted(columns):
         for column in columns[key]:
             _add_column(add, f"{key}/{column.name}", column, state.blocks[key][column.name])
-    waiting = [frame.encode(each) for each in state.waiting]
+    waiting = [frame.encode(each) for each in state.waiting.frames]
     head = {
         "lane": state.lane,
         "partition": state.partition,
@@ -136,7 +131,8 @@ def _unpack(content: bytes, registry: Registry, setup: Setup) -> tuple[State, li
         state.heard_us[writer] = int(head["heard_us"].get(writer, 0))
     for size in head["waiting_bytes"]:
         value = body.read(size)
-        state.waiting.append(frame.decode(value, frame.headers(value)))
+        waited = frame.decode(value, frame.headers(value))
+        state.waiting.put(waited, np.ones(waited.rows, np.bool_))
     point = arrays["point"]
     known = np.minimum(point, len(state.lookup) - 1)
     place = np.maximum(state.lookup[known], -1)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -33,6 +33,7 @@ from detectors.rule import (
     move_block,
     tick_of,
 )
+from detectors.waiting import Waiting
 from sizao import units
 from sizao.frame import Frame
 from sizao.limits import STATIC_MINIMUM_C
@@ -45,19 +46,14 @@ PAST_US = 7 * 24 * 3600 * SECOND_US
 """The bridge lets device times lie 48 h back; the rest is for frames that waited for Kafka."""
 FUTURE_US = 3600 * SECOND_US
 """The bridge lets device times lie 60 s ahead of its clock."""
-UNKNOWN_WAIT_US = 10 * SECOND_US
-"""How long rows of points that the registry does not know yet wait, on the log's clock."""
-UNKNOWN_ROWS_MAX = 40_000
-"""Rows that may wait: one full frame, 1 MB; more than a registry poll's worth of new points."""
 FEATURES = "features@1"
 """Name of the block that all heat rules share."""
 
 _UNKNOWN, _ELSEWHERE = -2, -1
-_CODES = max(units.BY_CODE) + 1
-_LOW_HIGH = np.full((2, _CODES), np.nan, np.float32)
+_CODES = 1 << 15  # the registry's smallint: a newer program may have registered more than we know
+_LOW_HIGH = np.full((2, max(units.BY_CODE) + 1), np.nan, np.float32)
 for _quantity in units.QUANTITIES:
     _LOW_HIGH[:, _quantity.code] = _quantity.minimum, _quantity.maximum
-_TEMPERATURE = units.BY_NAME["temperature_c"]
 
 
 class Discard(StrEnum):
@@ -68,7 +64,7 @@ class Discard(StrEnum):
     UNKNOWN_POINT = "unknown_point"  # the registry did not know it within 10 s
     UNKNOWN_FULL = "unknown_full"  # no room to wait for the registry
     EVENT_TIME = "event_time"  # event time farther from arrival than any bridge lets pass
-    RANGE = "range"  # outside what a sensor of the quantity can report
+    RANGE = "range"  # outside what a sensor of the quantity can report, or no state at all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +97,27 @@ def setup_of(rules: Sequence[Rule], bridges: Sequence[str] = ()) -> Setup:
     return Setup(rules=tuple(rules), params=params, writers=writers)
 
 
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules of a fold that read the same quantities. `reads`: by code; `heat`: they get Heat."""
+
+    rules: tuple[Rule, ...]
+    reads: npt.NDArray[np.bool_]
+    heat: bool
+
+
+def _groups(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
+    apart: dict[frozenset[str], list[Rule]] = {}
+    for rule in rules:
+        apart.setdefault(frozenset(rule.READS), []).append(rule)
+    groups = []
+    for quantities, readers in apart.items():
+        reads = np.zeros(_CODES, np.bool_)
+        reads[[units.BY_NAME[name].code for name in quantities]] = True
+        groups += [Group(tuple(readers), reads, quantities == {features.QUANTITY})]
+    return tuple(groups)
+
+
 @dataclass(slots=True)
 class State:
     """A fold. `fold` mutates it in place; `blocks` by `key_of(rule)`, and FEATURES."""
@@ -109,6 +126,7 @@ class State:
     partition: int
     setup: Setup
     rules: tuple[Rule, ...]
+    groups: tuple[Group, ...]
     view: View
     points: Points
     judged: npt.NDArray[np.bool_]  # slots whose quantity some rule reads
@@ -120,9 +138,8 @@ class State:
     clock_us: int = 0
     ticked_s: int = 0
     heard_us: dict[str, int] = field(default_factory=dict)  # newest received_us by writer
-    waiting: list[Frame] = field(default_factory=list)  # rows of points not yet in the registry
+    waiting: Waiting = field(default_factory=Waiting)
     discards: Counter[Discard] = field(default_factory=Counter)
-    rows: int = 0
 
     @property
     def slots(self) -> int:
@@ -132,15 +149,18 @@ class State:
 
 def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
     """A cold fold."""
+    rules = setup.of(lane)
+    groups = _groups(rules)
     state = State(
         lane=lane,
         partition=partition,
         setup=setup,
-        rules=setup.of(lane),
+        rules=rules,
+        groups=groups,
         view=view,
         blocks={},
         heard_us=dict.fromkeys(setup.writers.get(lane, ()), 0),
-        **_tables(lane, partition, view),
+        **_tables(lane, partition, view, groups),
     )
     for key, columns in columns_of(state).items():
         state.blocks[key] = empty_block(columns, state.slots)
@@ -150,20 +170,19 @@ def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
 def columns_of(state: State) -> dict[str, tuple[Any, ...]]:
     """Columns of every block this fold needs, by block name."""
     wanted = {key_of(rule): rule.COLUMNS for rule in state.rules}
-    if state.lane is Lane.TELEMETRY:
+    if any(group.heat for group in state.groups):
         wanted[FEATURES] = features.COLUMNS
     return wanted
 
 
-def _tables(lane: Lane, partition: int, view: View) -> dict[str, Any]:
+def _tables(lane: Lane, partition: int, view: View, groups: tuple[Group, ...]) -> dict[str, Any]:
     fold = view.fold(lane, partition)
     quantity = view.point_quantity[fold.point].astype(np.int16)
     heat_class = view.device_heat_class[view.point_device[fold.point]]
     # A newer program may have registered a class that we do not know: 0 has the lowest limit.
     heat_class = np.where(heat_class.view(np.uint32) < len(STATIC_MINIMUM_C), heat_class, 0)
-    judged = (
-        np.ones(len(quantity), np.bool_) if lane is Lane.ALARM else quantity == _TEMPERATURE.code
-    )
+    reads = np.any([np.zeros(_CODES, np.bool_), *(group.reads for group in groups)], axis=0)
+    judged = reads[quantity]
     return {
         "points": Points(quantity=quantity, heat_limit_c=STATIC_MINIMUM_C[heat_class]),
         "judged": judged,
@@ -178,7 +197,7 @@ def _tables(lane: Lane, partition: int, view: View) -> dict[str, Any]:
 def adopt(state: State, view: View) -> None:
     """Go on with a newer generation: every point keeps its state, new ones are untouched."""
     old = state.point
-    for name, item in _tables(state.lane, state.partition, view).items():
+    for name, item in _tables(state.lane, state.partition, view, state.groups).items():
         setattr(state, name, item)
     state.view = view
     if not np.array_equal(state.point, old):
@@ -192,12 +211,17 @@ def fold(state: State, view: View, frame: Frame, offset: int) -> tuple[State, li
 
     `view`: of the frame's generation, or the fold's own where that is newer.
     """
-    if view.generation > state.view.generation:
+    adopts = view.generation > state.view.generation
+    if adopts:
         adopt(state, view)
     _advance(state, frame)
-    found = _retry(state, frame.received_us) if state.waiting else []
+    expired = state.waiting.expire(state.clock_us)
+    if expired:
+        state.discards[Discard.UNKNOWN_POINT] += expired
+    found: list[Signal] = []
+    for waited in state.waiting.take() if adopts else ():
+        found += _judge(state, waited, frame.received_us)  # what is still unknown waits on
     if frame.rows:
-        state.rows += frame.rows
         found += _judge(state, frame, frame.received_us)
     if state.clock_us // SECOND_US > state.ticked_s:
         # Once a second of the log's clock: with 40,000 onsets on, a look costs 0.3 ms.
@@ -241,10 +265,22 @@ def _judge(state: State, frame: Frame, received_us: int) -> list[Signal]:
     if twice:
         state.discards[Discard.DUPLICATE] += twice
     found: list[Signal] = []
-    judge = _round_of_heat if state.lane is Lane.TELEMETRY else _round_of_states
     for each in in_order:
-        for rule, findings in judge(state, each):
+        for rule, findings in _round(state, each):
             found += [_signal(state, rule, finding, received_us) for finding in findings]
+    return found
+
+
+def _round(state: State, rows: Rows) -> list[tuple[Rule, list[Finding]]]:
+    """Hand each rule the rows that it reads."""
+    found: list[tuple[Rule, list[Finding]]] = []
+    for group in state.groups:
+        mine = rows
+        if len(state.groups) > 1:
+            mine = rows.only(group.reads[state.points.quantity[rows.slot]])
+        if len(mine.slot):
+            judge = _round_of_heat if group.heat else _round_as_they_came
+            found += judge(state, group.rules, mine)
     return found
 
 
@@ -255,8 +291,9 @@ def _known(state: State, frame: Frame) -> Rows:
     if int(slot.min()) < 0:
         keep = slot >= 0
         state.discards[Discard.ELSEWHERE] += int(np.count_nonzero(slot == _ELSEWHERE))
-        if (slot == _UNKNOWN).any():
-            _wait(state, frame, slot == _UNKNOWN)
+        refused = state.waiting.put(frame, slot == _UNKNOWN)
+        if refused:
+            state.discards[Discard.UNKNOWN_FULL] += refused
     if not state.all_judged:
         read = state.judged.take(slot, mode="clip")
         keep = read if keep is None else keep & read
@@ -277,72 +314,42 @@ def _plausible(state: State, rows: Rows) -> Rows:
         rows = rows.only(good)
     low, high = _LOW_HIGH[:, state.points.quantity[rows.slot]]
     good = (rows.value >= low) & (rows.value <= high)
+    if state.lane is Lane.ALARM:
+        good &= rows.value == np.rint(rows.value)
     if not good.all():
         state.discards[Discard.RANGE] += int(np.count_nonzero(~good))
         rows = rows.only(good)
     return rows
 
 
-def _round_of_states(state: State, rows: Rows) -> list[tuple[Rule, list[Finding]]]:
-    return [
-        (
-            rule,
-            rule.step(
-                state.blocks[key_of(rule)], state.setup.params[rule.NAME], rows, state.points
-            ),
-        )
-        for rule in state.rules
-    ]
+def _round_as_they_came(
+    state: State, rules: tuple[Rule, ...], rows: Rows
+) -> list[tuple[Rule, list[Finding]]]:
+    found = []
+    for rule in rules:
+        own, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
+        found += [(rule, rule.step(own, params, rows, state.points))]
+    return found
 
 
-def _round_of_heat(state: State, rows: Rows) -> list[tuple[Rule, list[Finding]]]:
+def _round_of_heat(
+    state: State, rules: tuple[Rule, ...], rows: Rows
+) -> list[tuple[Rule, list[Finding]]]:
     block = state.blocks[FEATURES]
     ordered, late, twice = features.split(block, rows)
     if twice:
         state.discards[Discard.DUPLICATE] += twice
     found: list[tuple[Rule, list[Finding]]] = []
-    for rule in state.rules if late is not None and len(late.slot) else ():
+    for rule in rules if late is not None and len(late.slot) else ():
         judge = late_of(rule)
         if judge is not None:
             own, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
             found += [(rule, judge(own, params, late, state.points))]
     if len(ordered.slot):
         heat = features.update(block, state.setup.heat, ordered)
-        for rule in state.rules:
+        for rule in rules:
             own, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
             found += [(rule, rule.step(own, params, heat, state.points))]
-    return found
-
-
-def _wait(state: State, frame: Frame, unknown: npt.NDArray[np.bool_]) -> None:
-    """Put rows aside until the registry knows their points."""
-    room = UNKNOWN_ROWS_MAX - sum(waiting.rows for waiting in state.waiting)
-    index = np.flatnonzero(unknown)
-    state.discards[Discard.UNKNOWN_FULL] += max(0, len(index) - room)
-    index = index[: max(0, room)]
-    if len(index):
-        state.waiting += [
-            replace(
-                frame,
-                point=frame.point[index],
-                event_us=frame.event_us[index],
-                value=frame.value[index],
-                flags=frame.flags[index],
-            )
-        ]
-
-
-def _retry(state: State, received_us: int) -> list[Signal]:
-    """Judge waiting rows whose points are known by now; count those that waited too long."""
-    waiting, state.waiting = state.waiting, []
-    found: list[Signal] = []
-    for frame in waiting:
-        if state.clock_us > frame.received_us + UNKNOWN_WAIT_US:
-            state.discards[Discard.UNKNOWN_POINT] += frame.rows
-        elif (state.lookup.take(frame.point, mode="clip") != _UNKNOWN).any():
-            found += _judge(state, frame, received_us)  # what is still unknown waits on
-        else:
-            state.waiting += [frame]
     return found
 
 

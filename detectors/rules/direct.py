@@ -33,7 +33,6 @@ from sizao.units import BY_CODE, BY_NAME, AlarmState, Lane
 NAME = "direct"
 VERSION = 1
 LANE = Lane.ALARM
-READS = "state"
 MEMORY_S = 1800
 _SECOND_US = 1_000_000
 _SAYS: dict[int, tuple[Kind, Tier]] = {
@@ -44,6 +43,7 @@ _SAYS: dict[int, tuple[Kind, Tier]] = {
     BY_NAME["tamper_state"].code: (Kind.TAMPER, Tier.ALARM),
 }
 _LINES = ("real", "test")
+READS = tuple(BY_CODE[code].name for code in _SAYS)
 assert set(_SAYS) == {code for code, known in BY_CODE.items() if known.lane is Lane.ALARM}
 
 COLUMNS: tuple[Column, ...] = (

@@ -34,7 +34,7 @@ from sizao.units import Lane
 NAME = "heat_fixed"
 VERSION = 1
 LANE = Lane.TELEMETRY
-READS = "heat"
+READS = ("temperature_c",)
 MEMORY_S = 1800
 _SECOND_US = 1_000_000
 _LOWEST_C = STATIC_MINIMUM_C.min()

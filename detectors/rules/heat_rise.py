@@ -36,7 +36,7 @@ from sizao.units import Lane
 NAME = "heat_rise"
 VERSION = 1
 LANE = Lane.TELEMETRY
-READS = "heat"
+READS = ("temperature_c",)
 MEMORY_S = 1800
 _SECOND_US = 1_000_000
 

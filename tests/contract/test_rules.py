@@ -20,7 +20,6 @@ from sizao.units import BY_NAME, Lane
 SHIPPED = rules.discover()
 EACH = pytest.mark.parametrize("rule", SHIPPED, ids=[rule.NAME for rule in SHIPPED])
 UNITS = {"k", "c", "s", "samples", "count", "share"}
-READS = {"heat": Lane.TELEMETRY, "state": Lane.ALARM}
 PARTS = ("Fire signature:", "Misses:", "Source:", "Worked example")
 POINTS = Points(
     quantity=np.array([BY_NAME["temperature_c"].code] * 2, np.int16),
@@ -45,7 +44,7 @@ def rows_of(values, at_s=0.0):
 
 def inputs_of(rule, values, at_s=0.0):
     """What the rule's `step` is handed for two points that have been at 20 degC for an hour."""
-    if rule.READS == "state":
+    if rule.LANE is Lane.ALARM:
         return rows_of(values, at_s), STATES
     block = empty_block(features.COLUMNS, 2)
     for name, item in (("x_c", 20.0), ("baseline_c", 20.0), ("age_s", 3600.0)):
@@ -70,7 +69,8 @@ def test_it_says_who_it_is(rule):
     assert re.fullmatch(r"[a-z][a-z0-9_]+", rule.NAME)
     assert isinstance(rule.VERSION, int)
     assert rule.VERSION >= 1
-    assert READS[rule.READS] is rule.LANE
+    assert isinstance(rule.READS, tuple)
+    assert {BY_NAME[name].lane for name in rule.READS} == {rule.LANE}
     assert 0 < rule.MEMORY_S <= 7 * 86400
     assert inspect.isfunction(rule.step)
 
@@ -130,7 +130,7 @@ def test_no_rows_say_nothing_and_change_nothing(rule):
 
 @EACH
 def test_step_changes_nothing_of_its_input(rule):
-    hot = [1.0, 1.0] if rule.READS == "state" else [90.0, 90.0]
+    hot = [1.0, 1.0] if rule.LANE is Lane.ALARM else [90.0, 90.0]
     rows, points = inputs_of(rule, hot)
     handed = [*arrays_of(rows), points.quantity, points.heat_limit_c]
     before = [each.copy() for each in handed]
@@ -155,7 +155,7 @@ def test_late_readings_alone_change_nothing_of_their_input(rule):
 
 def fire_frames(rule):
     """A hundred quiet frames and then as bad as it gets, for points 1 and 2, or 3 and 4."""
-    quiet, bad, points = (0.0, 1.0, (3, 4)) if rule.READS == "state" else (20.0, 90.0, (1, 2))
+    quiet, bad, points = (0.0, 1.0, (3, 4)) if rule.LANE is Lane.ALARM else (20.0, 90.0, (1, 2))
     return [
         frame([(point, 10.0 * k, quiet if k < 100 else bad) for point in points])
         for k in range(110)
@@ -196,7 +196,7 @@ def test_its_state_survives_a_snapshot_in_the_middle_of_the_fire(rule):
 @EACH
 def test_it_keeps_points_apart(rule):
     setup = folds.setup_of([rule])
-    one = 3 if rule.READS == "state" else 1
+    one = 3 if rule.LANE is Lane.ALARM else 1
     frames = fire_frames(rule)
     alone = [
         frame([(one, (int(at) - T0_US) / 1e6, float(value))

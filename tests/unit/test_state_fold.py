@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from fix_detect import SECOND_US, T0_US, Point, cold, frame, registry, run, setu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detectors import state
+from detectors import state, waiting
+from detectors.batch import Rows
+from detectors.features import Heat
+from detectors.rule import Column
 from sizao.frame import Frame
 from sizao.signal import encode
 from sizao.units import AlarmState, Lane
@@ -103,7 +107,7 @@ def test_a_generation_holds_from_the_first_frame_that_carries_it():
     found = run(fold, [frame([(1, 2, 20.0)], generation=2)], GROWN)
     # What waited is judged by the frame that brings the generation.
     assert [(each.subject.id, each.generation) for each in found] == [("2", 2)]
-    assert fold.waiting == []
+    assert not fold.waiting.frames
 
 
 def test_an_older_generation_behind_a_newer_one_changes_nothing():
@@ -138,14 +142,12 @@ def test_unknown_points_wait_ten_seconds_of_the_logs_clock_then_are_counted():
     assert fold.discards["unknown_point"] == 0
     run(fold, [frame([], received_s=11.1)])
     assert fold.discards["unknown_point"] == 2
-    assert fold.waiting == []
+    assert not fold.waiting.frames
 
 
-def test_the_waiting_room_has_a_bound():
-    fold = cold(MIXED)
-    rows = 30_000
-    many = Frame(
-        point=np.full(rows, 77, np.uint32),
+def many_of(point: int, rows: int) -> Frame:
+    return Frame(
+        point=np.full(rows, point, np.uint32),
         event_us=np.full(rows, T0_US),
         value=np.zeros(rows, np.float32),
         flags=np.zeros(rows, np.uint8),
@@ -154,9 +156,101 @@ def test_the_waiting_room_has_a_bound():
         writer="w",
         sequence=0,
     )
-    run(fold, [many, many])
-    assert sum(each.rows for each in fold.waiting) == state.UNKNOWN_ROWS_MAX
+
+
+def test_the_waiting_room_has_a_bound():
+    fold = cold(MIXED)
+    run(fold, [many_of(77, 30_000)] * 2)
+    assert fold.waiting.rows == sum(each.rows for each in fold.waiting.frames) == waiting.ROWS_MAX
     assert fold.discards["unknown_full"] == 20_000
+
+
+def test_the_waiting_room_is_bounded_in_frames_too():
+    fold = cold(MIXED)
+    run(fold, [many_of(77, 2)] * (waiting.FRAMES_MAX + 3))
+    assert len(fold.waiting.frames) == waiting.FRAMES_MAX
+    assert fold.discards["unknown_full"] == 6
+    # What expires makes room again.
+    run(fold, [frame([], received_s=10.1), frame([(77, 11, 20.0)], received_s=11)])
+    assert fold.waiting.rows == len(fold.waiting.frames) == 1
+
+
+def test_what_waits_is_not_looked_at_before_a_generation_could_have_brought_it(monkeypatch):
+    """Seen: 4,000 waiting frames held up each frame for 10 ms, for ten seconds."""
+    fold = cold(GROWN, generation=1)
+    run(fold, [frame([(2, at, 90.0)], received_s=1, generation=1) for at in range(50)], GROWN)
+    looked = []
+    judge = state._judge
+    monkeypatch.setattr(state, "_judge", lambda *what: looked.append(what) or judge(*what))
+    run(fold, [frame([], received_s=2, generation=1)] * 10, GROWN)
+    assert looked == []
+    found = run(fold, [frame([], received_s=3, generation=2)], GROWN)
+    assert len(looked) == 50
+    assert [(each.rule, each.phase) for each in found] == [("heat_fixed", "raise")]
+
+
+def test_what_is_still_unknown_waits_on_beside_what_became_known():
+    fold = cold(GROWN, generation=1)
+    run(fold, [frame([(2, 0, 90.0), (77, 0, 1.0), (2, 1, 91.0)], received_s=1)], GROWN)
+    found = run(fold, [frame([], received_s=2, generation=2)], GROWN)
+    assert [each.subject.id for each in found] == ["2"]
+    assert fold.waiting.rows == 1
+    run(fold, [frame([], received_s=11.1, generation=2)], GROWN)
+    assert fold.discards["unknown_point"] == 1
+
+
+# --- what rules read ------------------------------------------------------------------------------
+
+
+def reading(name: str, *quantities: str):
+    """A rule that keeps what it was handed."""
+    handed: list = []
+    return SimpleNamespace(
+        NAME=name,
+        VERSION=1,
+        LANE=Lane.TELEMETRY,
+        READS=quantities,
+        MEMORY_S=60,
+        COLUMNS=(Column("busy", "bool"),),
+        Params=dict,
+        step=lambda block, params, rows, points: handed.append(rows) or [],
+        handed=handed,
+    )
+
+
+def test_a_rule_is_handed_the_quantities_that_it_reads_and_no_others():
+    known = registry(
+        [Point(1), Point(2, "smoke_od_per_m"), Point(3, "co_ppm"), Point(4, "humidity_pct")]
+    )
+    smoke, gases = reading("smoke", "smoke_od_per_m"), reading("gases", "co_ppm", "smoke_od_per_m")
+    heat = reading("heat", "temperature_c")
+    fold = state.start(Lane.TELEMETRY, 0, known.at(1), state.setup_of([smoke, gases, heat]))
+    run(fold, [frame([(1, 0, 20.0), (2, 0, 0.25), (3, 0, 7.0), (4, 0, 50.0)])])
+    run(fold, [frame([(1, 1, 21.0), (4, 1, 51.0)])])
+    slots = [fold.lookup[point] for point in (2, 3)]
+    assert [each.value.tolist() for each in smoke.handed] == [[0.25]]
+    assert [each.slot.tolist() for each in gases.handed] == [slots]
+    assert [each.x_c.tolist() for each in heat.handed] == [[20.0], [21.0]]
+    assert isinstance(smoke.handed[0], Rows)
+    assert isinstance(heat.handed[0], Heat)
+
+
+def test_a_fold_without_heat_rules_keeps_no_temperatures():
+    smoke = reading("smoke", "smoke_od_per_m")
+    fold = state.start(Lane.TELEMETRY, 0, MIXED.at(1), state.setup_of([smoke]))
+    run(fold, [frame([(1, 0, 20.0)])])
+    assert set(fold.blocks) == {"smoke@1"}
+    assert smoke.handed == []
+
+
+def test_a_quantity_that_this_version_does_not_know_is_not_judged():
+    view = MIXED.at(1)
+    quantity = view.point_quantity.copy()
+    quantity[2] = 4711
+    fold = state.start(
+        Lane.TELEMETRY, 0, replace(view, point_quantity=quantity, _folds={}), setup()
+    )
+    assert run(fold, [frame([(2, at, 90.0) for at in range(9)])]) == []
 
 
 # --- the log's clock ----------------------------------------------------------------------------
