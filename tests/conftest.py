@@ -3,6 +3,15 @@
 import sys
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 pytest_plugins = ["fix_servers", "fix_topics", "fix_stack"]
+
+# On a fresh clone the first text drawn builds hypothesis's tables of Unicode for seconds, and a
+# shared core is slow at any time: neither is a fault of the code. A failure prints how to repeat it.
+settings.register_profile(
+    "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("house")

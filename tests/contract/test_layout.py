@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 HOUSE = Path(__file__).parents[2]
 ROOMS = ("sizao", "ingest", "detectors", "alerting", "deploy", "tests")
@@ -166,6 +167,13 @@ def test_no_path_of_a_machine_is_written_down():
         if needle in (HOUSE / path).read_text(encoding="utf-8")
     ]
     assert not found
+
+
+def test_property_tests_do_not_fail_because_a_machine_is_slow():
+    """Seen on fresh clones: FailedHealthCheck, while hypothesis built its tables of Unicode."""
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check
+    assert settings().print_blob
 
 
 def test_the_shipped_modules_import_without_the_rooms():
