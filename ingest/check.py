@@ -65,7 +65,7 @@ def _faults(device_type: DeviceType, text: str, example: Example) -> list[str]:
         fits = refused.reason is example.refused
         return [] if fits else [f"expected refused: {example.refused}, got {refused.detail}"]
     faults = _compare(example, keys[0] if keys else "", _rows(decoded, view))
-    said = {} if refused is None else {where: reason for reason, where in refused.faults}
+    said = {} if refused is None else {fault.where: fault.reason for fault in refused.faults}
     if said != example.bad_fields:
         wanted = {where: str(reason) for where, reason in example.bad_fields.items()}
         got = {where: str(reason) for where, reason in said.items()}

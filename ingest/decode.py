@@ -7,8 +7,8 @@ fire beside it along.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -31,6 +31,7 @@ from ingest.device_types.compiled import (
 from ingest.device_types.payload import Columns
 from ingest.device_types.reasons import Reason
 from ingest.mqtt.message import Message
+from ingest.refused import Fault, Faults, Refused
 from ingest.routes import District, Refusal, Route
 from sizao.frame import Flag
 from sizao.units import BY_CODE, HEARD, Lane
@@ -38,40 +39,12 @@ from sizao.units import BY_CODE, HEARD, Lane
 PAST_US_MAX = 48 * 3_600_000_000
 FUTURE_US_MAX = 60_000_000
 LATE_US = 60_000_000
-_DETAIL_MAX = 500  # characters of a reject's explanation; the payload itself is kept whole
 
 Ints = npt.NDArray[np.int32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 _LANE_ALARM = np.zeros(max(BY_CODE) + 1, np.bool_)
 _LANE_ALARM[[code for code, quantity in BY_CODE.items() if quantity.lane is Lane.ALARM]] = True
-
-
-class Refused(NamedTuple):
-    """A message of which something was refused; `faults` (reason, where), the gravest first.
-
-    `whole`: no field of it was read. `unread`: that, or something that can say an alarm was lost.
-    """
-
-    message: int
-    faults: tuple[tuple[Reason, str], ...]
-    device: int
-    whole: bool
-    unread: bool
-
-    @property
-    def reason(self) -> Reason:
-        """The gravest."""
-        return self.faults[0][0]
-
-    @property
-    def detail(self) -> str:
-        """All of them in words, cut at a bound; the payload itself is kept whole.
-
-        A device's key may hold half a surrogate pair, which no encoder takes: it is escaped.
-        """
-        words = "; ".join(f"{reason}: {where}" for reason, where in self.faults[:32])
-        return words[:_DETAIL_MAX].encode(errors="backslashreplace").decode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,33 +78,9 @@ class _Entries(NamedTuple):
     says_alarms: bool
 
 
-@dataclass(slots=True)
-class _Faults:
-    """What is wrong with which message; of each the gravest reason leads."""
-
-    found: dict[int, dict[tuple[Reason, str], tuple[int, int]]] = field(default_factory=dict)
-
-    def whole(self, message: int, refusal: Refusal) -> None:
-        reason, detail, device = refusal
-        self.found.setdefault(message, {})[reason, detail] = (0, device)
-
-    def part(self, message: int, reason: Reason, name: str, device: int, *, alarm: bool) -> None:
-        rank = 1 if alarm and reason is not Reason.BAD_TIME else 2
-        self.found.setdefault(message, {}).setdefault((reason, name), (rank, device))
-
-    def refused(self) -> list[Refused]:
-        listed = []
-        for message, faults in sorted(self.found.items()):
-            graded = sorted(faults.items(), key=lambda item: item[1][0])
-            rank, device = graded[0][1]
-            named = tuple(key for key, _ in graded)
-            listed.append(Refused(message, named, device, whole=rank == 0, unread=rank <= 1))
-        return listed
-
-
 def decode(district: District, lane: Lane, messages: Sequence[Message]) -> Decoded:
     """Readings of messages that came over a lane's connection."""
-    faults = _Faults()
+    faults = Faults()
     direct: dict[int, tuple[list[int], list[int]]] = {}
     routed: dict[int, list[int]] = {}
     topics, type_of = district.topics[lane], district.type_of
@@ -140,7 +89,7 @@ def decode(district: District, lane: Lane, messages: Sequence[Message]) -> Decod
         if not found:
             resolved = district.resolve(lane, message.topic)
             if isinstance(resolved, Refusal):
-                faults.whole(index, resolved)
+                faults.whole(index, Fault(*resolved))
                 continue
             found = resolved
         if found > 0:
@@ -165,17 +114,26 @@ def _direct(
     messages: Sequence[Message],
     indexes: list[int],
     devices: list[int],
-    faults: _Faults,
+    faults: Faults,
 ) -> Iterable[_Entries]:
     """Entries of messages whose topic named the device; all of one type."""
     reader = district.readers[kind]
     parts, refused = reader.read([messages[index].payload for index in indexes])
     for place, reason, detail in refused:
-        faults.whole(indexes[place], Refusal(reason, detail, devices[place]))
+        faults.whole(indexes[place], Fault(reason, detail, devices[place]))
     all_messages, all_devices = np.array(indexes, np.int32), np.array(devices, np.int32)
     for columns in parts:
         where = np.array(columns.payload, np.intp)
         yield _judged(reader.compiled, columns, all_messages[where], all_devices[where], None)
+
+
+class _Read(NamedTuple):
+    """What one type read. `device`: of the roster and in service, of whatever type; else 0."""
+
+    kind: int
+    columns: Columns
+    payload: Ints
+    device: Ints
 
 
 def _routed(
@@ -183,71 +141,101 @@ def _routed(
     route: Route,
     messages: Sequence[Message],
     indexes: list[int],
-    faults: _Faults,
+    faults: Faults,
 ) -> Iterable[_Entries]:
     """Entries of messages whose payload names the devices.
 
     Several types may share the topic: each reads all, and takes the entries of its own devices. A
-    payload is refused only if none of them can read it.
+    payload is refused as a whole when some type cannot read it and none finds an entry in it; a
+    key, when no type takes it.
     """
     payloads = [messages[index].payload for index in indexes]
-    unreadable: dict[int, tuple[int, Refusal]] = {}
+    message_of = np.array(indexes, np.int32)
+    reads: list[_Read] = []
+    refusals: dict[int, dict[int, Refusal]] = {}
     for kind in route.types:
-        reader = district.readers[kind]
-        parts, refused = reader.read(payloads)
+        parts, refused = district.readers[kind].read(payloads)
         for place, reason, detail in refused:
-            count, first = unreadable.get(place, (0, Refusal(reason, detail, 0)))
-            unreadable[place] = count + 1, first
-        for columns in parts:
-            message = np.array(indexes, np.int32)[columns.payload]
-            device = _devices(district, route, kind, columns, message, faults)
-            keep = np.flatnonzero(device)
-            if len(keep):
-                yield _judged(reader.compiled, columns, message[keep], device[keep], keep)
-    for place, (count, refusal) in unreadable.items():
-        if count == len(route.types):
-            faults.whole(indexes[place], refusal)
+            refusals.setdefault(place, {})[kind] = Refusal(reason, detail, 0)
+        reads += [_read(district, route, kind, columns) for columns in parts]
+    heard = np.zeros(len(payloads), np.bool_)
+    for one in reads:
+        heard[one.payload] = True
+        message = message_of[one.payload]
+        keep = np.flatnonzero(district.view.device_type[one.device] == one.kind)
+        if len(keep):
+            compiled = district.readers[one.kind].compiled
+            yield _judged(compiled, one.columns, message[keep], one.device[keep], keep)
+    _untaken(district, route, reads, refusals, message_of, faults)
+    for place, whys in refusals.items():
+        if not heard[place]:
+            faults.whole(indexes[place], Fault(*next(iter(whys.values()))))
 
 
-def _devices(
+def _read(district: District, route: Route, kind: int, columns: Columns) -> _Read:
+    key_slot, roster = district.readers[kind].compiled.key_slot, route.roster
+    assert key_slot is not None
+    found = [
+        roster.get(key, 0) if key.__class__ is str else _numbered(roster, key)
+        for key in columns.slots[key_slot]
+    ]
+    device = np.array(found, np.int32)
+    device[~district.in_service[device]] = 0
+    return _Read(kind, columns, np.array(columns.payload, np.int32), device)
+
+
+def _numbered(roster: Mapping[str, int], key: object) -> int:
+    """Device of a key that is a number on the wire."""
+    fits = isinstance(key, int) and not isinstance(key, bool)
+    return roster.get(str(key), 0) if fits else 0
+
+
+def _untaken(
     district: District,
     route: Route,
-    kind: int,
-    columns: Columns,
-    message: Ints,
-    faults: _Faults,
-) -> Ints:
-    """Device of each entry; 0 where its key is none of this type, counted unless another's."""
-    compiled = district.readers[kind].compiled
-    assert compiled.key_slot is not None
-    keys = columns.slots[compiled.key_slot]
-    roster, in_service, type_of = route.roster, district.in_service, district.type_of
-    found = np.zeros(len(keys), np.int32)
-    for place, key in enumerate(keys):
-        text = str(key)
-        device = roster.get(text, 0)
-        if device and in_service[device] and type_of[device] == kind:
-            found[place] = device
-            continue
-        reason, detail = _no_device(district, route, key)
-        if reason is not None:
-            at = int(message[place])
-            faults.part(at, reason, detail, device, alarm=compiled.says_alarms)
-    return found
+    reads: list[_Read],
+    refusals: Mapping[int, Mapping[int, Refusal]],
+    message_of: Ints,
+    faults: Faults,
+) -> None:
+    """Tell of the keys that no type takes.
+
+    That a device is of another type says nothing unless that type has read this payload and found
+    the key in it: an alarm was acknowledged and left no trace.
+    """
+    pairs = [one.payload.astype(np.int64) << 32 | one.device for one in reads]
+    mine = [district.view.device_type[one.device] == one.kind for one in reads]
+    taken = _joined([pair[own] for pair, own in zip(pairs, mine, strict=True)], np.int64)
+    for one, pair, own in zip(reads, pairs, mine, strict=True):
+        compiled = district.readers[one.kind].compiled
+        assert compiled.key_slot is not None
+        keys = one.columns.slots[compiled.key_slot]
+        rest = np.flatnonzero(~own)
+        rest = rest[~np.isin(pair[rest], taken)]
+        for place in rest.tolist():
+            payload, device = int(one.payload[place]), int(one.device[place])
+            alarm = bool(device) or compiled.says_alarms
+            why = refusals.get(payload, {}).get(district.type_of[device])
+            fault = _why_untaken(district, route, keys[place], device, why)
+            faults.part(int(message_of[payload]), fault, alarm=alarm)
 
 
-def _no_device(district: District, route: Route, key: object) -> tuple[Reason | None, str]:
-    """Why a key of a payload is no device; None when another type of the route takes it."""
+def _why_untaken(
+    district: District, route: Route, key: object, device: int, why: Refusal | None
+) -> Fault:
+    """`why`: what the device's own type could not read of the payload."""
     if key is None:
-        return Reason.MISSING_FIELD, "key"
+        return Fault(Reason.MISSING_FIELD, "key", 0)
     if isinstance(key, bool) or not isinstance(key, str | int):
-        return Reason.WRONG_TYPE, "key"
-    refusal = district.refusal_of(route.roster, str(key))
-    if refusal is not None:
-        return refusal.reason, str(key)[:64]
-    if district.type_of[route.roster[str(key)]] in route.types:
-        return None, ""
-    return Reason.WRONG_TOPIC, str(key)[:64]
+        return Fault(Reason.WRONG_TYPE, "key", 0)
+    shown = str(key)[:64]
+    if not device:
+        refusal = district.refusal_of(route.roster, str(key))
+        assert refusal is not None
+        return Fault(refusal.reason, shown, refusal.device)
+    if district.type_of[device] not in route.types:
+        return Fault(Reason.WRONG_TOPIC, shown, device)
+    return Fault(Reason.MISSING_FIELD if why is None else why.reason, shown, device)
 
 
 def _judged(
@@ -281,7 +269,7 @@ class _Cells(NamedTuple):
     value: Floats
 
 
-def _cells(entries: _Entries, faults: _Faults) -> _Cells:
+def _cells(entries: _Entries, faults: Faults) -> _Cells:
     """Good values of entries, heard rows included; the bad ones go to `faults`."""
     size = len(entries.message)
     measured, silent = np.zeros(size, np.bool_), np.ones(size, np.bool_)
@@ -311,16 +299,16 @@ def _cells(entries: _Entries, faults: _Faults) -> _Cells:
     return _Cells(np.concatenate(places), np.concatenate(quantities), np.concatenate(values))
 
 
-def _blame(entries: _Entries, faults: _Faults, place: int, verdict: int, one: Field | None) -> None:
+def _blame(entries: _Entries, faults: Faults, place: int, verdict: int, one: Field | None) -> None:
     reason = VERDICTS[verdict]
     assert reason is not None
     name, alarm = ("time", False) if one is None else (one.name, one.lane is Lane.ALARM)
     message, device = int(entries.message[place]), int(entries.device[place])
-    faults.part(message, reason, name, device, alarm=alarm)
+    faults.part(message, Fault(reason, name, device), alarm=alarm)
 
 
 def _rows(
-    district: District, messages: Sequence[Message], entries: list[_Entries], faults: _Faults
+    district: District, messages: Sequence[Message], entries: list[_Entries], faults: Faults
 ) -> Decoded:
     """One row per good value that has a point."""
     cells = [_cells(part, faults) for part in entries]
@@ -344,7 +332,8 @@ def _rows(
         alarm = known.lane is Lane.ALARM
         reason = VERDICTS[NO_POINT]
         assert reason is not None
-        faults.part(int(message[at]), reason, known.name, int(device[at]), alarm=alarm)
+        fault = Fault(reason, known.name, int(device[at]))
+        faults.part(int(message[at]), fault, alarm=alarm)
     # By message, so that a point's readings of one tick keep the order in which they came.
     order = np.argsort(message[entry], kind="stable")
     order = order[point[order] > 0]
@@ -358,7 +347,7 @@ def _rows(
         flags=flags[entry],
         partition=district.view.point_partition[point],
         alarm=_LANE_ALARM[quantity[order]],
-        refused=faults.refused(),
+        refused=list(faults.refused()),
         corrected_device=device[corrected],
         corrected_us=off_us[corrected],
     )

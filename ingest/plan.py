@@ -63,6 +63,7 @@ class Plan:
     frames: int = 0
     rejects: Counter[Reason] = field(default_factory=Counter)
     unread: int = 0
+    unread_signals: int = 0
     late_rows: int = 0
     redelivered: int = 0
     corrected_device: Ints = field(default_factory=lambda: np.empty(0, np.int32))
@@ -97,12 +98,12 @@ def plan(
                 partitions=district.view.partitions,
             )
         )
-        effects.rejects.update(dict.fromkeys((reason for reason, _ in refused.faults), 1))
+        effects.rejects.update(dict.fromkeys((fault.reason for fault in refused.faults), 1))
         if desk.lane is Lane.ALARM and refused.unread:
             said = desk.unread.tell(district, message, refused)
             effects.unread += 1
-            if said is not None:
-                effects.records.append(unread.record(district, said))
+            effects.unread_signals += len(said)
+            effects.records += [unread.record(district, one) for one in said]
     effects.late_rows = int(np.count_nonzero(decoded.flags & frame.Flag.LATE))
     effects.redelivered = sum(message.dup for message in messages)
     effects.corrected_device, effects.corrected_us = decoded.corrected_device, decoded.corrected_us

@@ -9,9 +9,9 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ingest.decode import Refused
 from ingest.device_types.reasons import Reason
 from ingest.mqtt.message import Message
+from ingest.refused import Refused
 from ingest.routes import carrier_of
 from sizao import frame, topics
 from sizao.errors import BadRecord

@@ -24,7 +24,12 @@ class LaneSeries:
         self.readings = metrics.counter(name("readings"), "rows written to Kafka")
         self.frames = metrics.counter(name("frames"), "frames written, heartbeats included")
         self.rejects = metrics.reasons(name("rejects"), "refusals by reason", "reason", Reason)
-        self.unread = metrics.counter(name("unread"), "payloads that became unread signals")
+        self.unread = metrics.counter(
+            name("unread"), "messages of which something that can say an alarm could not be read"
+        )
+        self.unread_signals = metrics.counter(
+            name("unread_signals"), "signals that told of them: at most one a minute and subject"
+        )
         self.late = metrics.counter(name("late"), "rows over a minute old when they came")
         self.redelivered = metrics.counter(
             name("redelivered"), "messages that the broker sent again"
@@ -52,6 +57,7 @@ class LaneSeries:
         self.readings.inc(effects.readings)
         self.frames.inc(effects.frames)
         self.unread.inc(effects.unread)
+        self.unread_signals.inc(effects.unread_signals)
         self.late.inc(effects.late_rows)
         self.redelivered.inc(effects.redelivered)
         self.clock_corrected.inc(len(effects.corrected_device))

@@ -2,7 +2,7 @@
 
 One onset per subject (the device, or the carrier where no device is known) while it goes on: a
 raise at once, then at most one refresh a minute. After ten quiet minutes the next is a new onset,
-as with a device that alarms.
+as with a device that alarms. A batch tells of each of its devices, for they stand at many sites.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from ingest.decode import Refused
 from ingest.mqtt.message import Message
+from ingest.refused import Refused
 from ingest.routes import District, carrier_of
 from sizao import signal, topics
 from sizao.kafka import Outgoing
@@ -22,6 +22,7 @@ RULE = "unread"
 RULE_VERSION = 1
 QUIET_US = 10 * MINUTE_US
 SUBJECTS_MAX = 10_000  # the oldest is forgotten first, and would raise again: never silence
+DEVICES_MAX = 64  # of one payload told one by one; their carrier tells of the rest
 _SUBJECT_MAX = 128  # characters; a carrier's name comes from the topic, which anyone may invent
 _SHOWN_BYTES = 64
 _SHOWN_TOPIC = 200
@@ -43,8 +44,13 @@ class Unread:
 
     onsets: OrderedDict[Subject, Onset] = field(default_factory=OrderedDict)
 
-    def tell(self, district: District, message: Message, refused: Refused) -> Signal | None:
-        """The signal to write for one unread message; None when its minute has been told."""
+    def tell(self, district: District, message: Message, refused: Refused) -> list[Signal]:
+        """The signals to write for one unread message; [] when its minute has been told."""
+        parts = refused.by_device(DEVICES_MAX)
+        said = [self._tell(district, message, part) for part in parts]
+        return [one for one in said if one is not None]
+
+    def _tell(self, district: District, message: Message, refused: Refused) -> Signal | None:
         subject = _subject(message, refused)
         now_us = message.arrived_us
         onset = self.onsets.get(subject)
@@ -98,6 +104,7 @@ def _signal(
             "reason": str(refused.reason),
             "detail": refused.detail,
             "count": count,
+            "devices": len(refused.devices),
             "topic": message.topic[:_SHOWN_TOPIC].decode(errors="backslashreplace"),
             "lane": str(Lane.ALARM),
             "bytes": len(message.payload),

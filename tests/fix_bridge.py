@@ -31,7 +31,10 @@ class Device:
 
 
 def registry(devices: Iterable[Device], generation: int = 1, partitions: int = 4) -> Registry:
-    """Device ids from 1 in the order given; point ids likewise, by quantity code."""
+    """Device ids from 1 in the order given; point ids likewise, by quantity code.
+
+    A site lies in the partition of the first device that stands there.
+    """
     devices = list(devices)
     held = {"from_gen": 1, "to_gen": FOREVER}
     documents = list(dict.fromkeys(device.document for device in devices))
@@ -41,6 +44,16 @@ def registry(devices: Iterable[Device], generation: int = 1, partitions: int = 4
         rows["device_type"].append(
             {"id": index, "name": f"type.{index}", "version": 1, "document": document, **held}
         )
+    for site, partition in {one.site: one.partition for one in reversed(devices)}.items():
+        area = {
+            "id": site,
+            "parent": 0,
+            "level": "site",
+            "code": f"s{site}",
+            "partition": partition,
+        }
+        names = {"name_zh": "楼", "name_en": "House", "lon": float("nan"), "lat": float("nan")}
+        rows["area"].append(area | names | held)
     for index, carrier in enumerate(carriers, 1):
         rows["carrier"].append({"id": index, "name": carrier, "site": 0, **held})
     for index, device in enumerate(devices, 1):

@@ -72,16 +72,21 @@ def _take_one(reader: Reader, payloads: Sequence[bytes], columns: Columns) -> li
     decode, get, rows, rest = reader.decode, reader.get, [], []
     assert decode is not None
     assert get is not None
+    key_slot = reader.compiled.key_slot
     for index, payload in enumerate(payloads):
         if len(payload) > BYTES_MAX[Format.JSON]:
             rest.append(index)
             continue
         try:
-            rows.append(get(decode(payload)))
+            row = get(decode(payload))
         except (*_DECODING, AttributeError):  # AttributeError: no object where a pointer leads
             rest.append(index)
-        else:
-            columns.payload.append(index)
+            continue
+        if key_slot is not None and row[key_slot] is None:
+            rest.append(index)
+            continue
+        rows.append(row)
+        columns.payload.append(index)
     columns.slots = [list(slot) for slot in zip(*rows, strict=True)]
     return rest
 
@@ -129,22 +134,40 @@ def _take_patiently(
     if not isinstance(tree, dict):
         return Reason.WRONG_TYPE, "one JSON object expected"
     found = [_walk(tree, path) for path in compiled.slots]
+    if compiled.key_slot is not None:
+        why = _unkeyed(compiled, found)
+        if why is not None:
+            return why
     if compiled.format is Format.JSON:
         columns.payload.append(index)
         for slot, wire in zip(columns.slots, found, strict=True):
             slot.append(wire)
         return None
     assert compiled.key_slot is not None
-    keys = found[compiled.key_slot]
-    if not isinstance(keys, list):
-        reason = Reason.MISSING_FIELD if keys is None else Reason.WRONG_TYPE
-        return reason, f"/{'/'.join(compiled.slots[compiled.key_slot])}: an array of keys expected"
-    if len(keys) > ROWS_MAX:
-        return Reason.TOO_MANY_ROWS, f"{len(keys)} keys; {ROWS_MAX} fit"
-    columns.payload += [index] * len(keys)
+    size = len(found[compiled.key_slot])
+    columns.payload += [index] * size
     for place, wire in enumerate(found):
         one_for_all = place == compiled.time_slot
-        columns.slots[place].extend(_column(wire, len(keys), one_for_all=one_for_all))
+        columns.slots[place].extend(_column(wire, size, one_for_all=one_for_all))
+    return None
+
+
+def _unkeyed(compiled: Compiled, found: list[Any]) -> tuple[Reason, str] | None:
+    """Why nobody can tell whose the values are; None when their keys are there."""
+    assert compiled.key_slot is not None
+    keys, pointer = found[compiled.key_slot], "/" + "/".join(compiled.slots[compiled.key_slot])
+    reason = Reason.MISSING_FIELD if keys is None else Reason.WRONG_TYPE
+    if compiled.format is Format.JSON:
+        fits = isinstance(keys, str | int) and not isinstance(keys, bool)
+        return None if fits else (reason, f"{pointer}: a key expected")
+    if not isinstance(keys, list):
+        return reason, f"{pointer}: an array of keys expected"
+    if len(keys) > ROWS_MAX:
+        return Reason.TOO_MANY_ROWS, f"{len(keys)} keys; {ROWS_MAX} fit"
+    # One time may stand for all, so it is no value that waits for its key.
+    rest = [wire for place, wire in enumerate(found) if place != compiled.time_slot]
+    if not keys and any(wire is not None and wire != [] for wire in rest):
+        return Reason.UNEQUAL_COLUMNS, f"{pointer}: no key, but values"
     return None
 
 

@@ -129,6 +129,7 @@ async def test_what_cannot_be_read_is_kept_byte_for_byte_and_the_stream_goes_on(
     await unread_signals_tell(bridge, name)
     assert await bridge.metric("sizao_bridge_telemetry_rejects_total") == 8
     assert await bridge.metric("sizao_bridge_alarm_unread_total") == 3
+    assert await bridge.metric("sizao_bridge_alarm_unread_signals_total") == 3
 
 
 async def unread_signals_tell(bridge, name):

@@ -1,10 +1,13 @@
 """One tick as values: frames, dead letters, unread signals, heartbeats, what is acknowledged."""
 
 import itertools
+import json
 
+import fix_batch
 import numpy as np
 import pytest
-from fix_bridge import BATCH, SMOKE_HEAT, T0_US, Device, message, registry, small
+from fix_batch import alarm_batch
+from fix_bridge import BATCH, SMOKE_HEAT, T0_US, Device, message, small
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,11 +15,10 @@ from ingest import plan as plans
 from ingest import rejects, unread
 from ingest.device_types.reasons import Reason
 from ingest.plan import Desk, heartbeat_due_us, plan
-from ingest.routes import district
 from ingest.unread import QUIET_US
 from sizao import frame, signal
 from sizao.errors import BadRecord
-from sizao.signal import MINUTE_US, Phase, SubjectType
+from sizao.signal import Phase, SubjectType
 from sizao.topics import ALARMS, READINGS, REJECTS, SIGNALS
 from sizao.units import Lane
 
@@ -26,7 +28,6 @@ PLACE = small(
     Device("s1", SMOKE_HEAT, partition=3),
     Device("t1", BATCH, carrier="gw"),
 )
-BATCH_OF_ALARMS = "format: json_columns\nkey: /id"
 HOT = '{"temperature": 50}'
 
 
@@ -201,20 +202,49 @@ def test_subjects_are_bounded_and_the_oldest_would_speak_again(monkeypatch):
     ]
 
 
-def test_a_signal_of_a_known_site_lies_in_its_partition():
-    rows = registry([Device("s1", SMOKE_HEAT, partition=3)])
-    place = district(rows.newest)
-    (record,) = [
-        one for one in run([unreadable()], at=desk(Lane.ALARM), place=place).records
-        if one.topic == SIGNALS.name
-    ]  # fmt: skip
-    assert record.partition == 0  # its site is not in the registry of this test
-    assert MINUTE_US == 60_000_000
+def test_a_signal_lies_in_the_partition_of_its_site():
+    place = small(Device("s1", SMOKE_HEAT, partition=3), Device("s2", SMOKE_HEAT, site=6))
+    messages = [unreadable(), unreadable(topic="up/c1/alarm/s2"), unreadable(topic="up/x/alarm/s")]
+    records = run(messages, at=desk(Lane.ALARM), place=place).records
+    told = [(one.key, one.partition) for one in records if one.topic == SIGNALS.name]
+    assert told == [(b"1", 3), (b"2", 0), (b"x", 0)]
+
+
+GATEWAY = small(
+    *fix_batch.DEVICES, *(Device(f"d{n}", alarm_batch("/keys"), carrier="big") for n in range(9))
+)
+
+
+def batch(keys, topic=fix_batch.TOPIC):
+    return message(topic, json.dumps({"keys": keys, "state": ["?"] * len(keys)}))
+
+
+def test_each_device_of_an_unread_batch_tells_at_its_own_site():
+    effects = run([batch(["a1", "a2"])], at=desk(Lane.ALARM), place=GATEWAY)
+    told = {one.device: one for one in signals(effects)}
+    assert {device: one.site for device, one in told.items()} == {1: 1, 2: 2}
+    assert "unknown_state: fire_state" in told[2].evidence["detail"]
+    assert (effects.unread, effects.unread_signals) == (1, 2)
+
+
+def test_a_stranger_in_an_unread_batch_does_not_stand_for_its_devices():
+    effects = run([batch(["x", "a2"])], at=desk(Lane.ALARM), place=GATEWAY)
+    told = {(one.subject.type, one.subject.id): one.evidence for one in signals(effects)}
+    assert set(told) == {(SubjectType.CARRIER, "ga"), (SubjectType.DEVICE, "2")}
+    assert told[SubjectType.CARRIER, "ga"]["detail"] == "unknown_device: x"
+    assert "unknown_device" not in told[SubjectType.DEVICE, "2"]["detail"]
+
+
+def test_beyond_a_bound_the_carrier_tells_of_the_rest(monkeypatch):
+    monkeypatch.setattr(unread, "DEVICES_MAX", 4)
+    keys = [f"d{n}" for n in range(9)]
+    effects = run([batch(keys, "up/big/alarm")], at=desk(Lane.ALARM), place=GATEWAY)
+    told = {one.subject.id: one.evidence["devices"] for one in signals(effects)}
+    assert told == {"4": 1, "5": 1, "6": 1, "7": 1, "big": 5}
 
 
 def test_half_a_surrogate_pair_is_no_poison():
-    text = SMOKE_HEAT.replace("alarm/{key}", "alarm").replace("format: json", BATCH_OF_ALARMS)
-    place = small(Device("a", text))
+    place = small(Device("a", alarm_batch("/id")))
     raw = rb'{"id": ["\ud800"], "state": ["alarm"], "smoke": [1]}'
     effects = run([unreadable(topic="up/c1/alarm", payload=raw)], at=desk(Lane.ALARM), place=place)
     (said,) = signals(effects)
@@ -244,9 +274,15 @@ def test_every_message_leaves_a_row_or_a_dead_letter_and_is_acknowledged_in_orde
     messages = [message(topic, raw, at_us=T0_US + n) for n, (topic, raw) in enumerate(lines)]
     effects = run(messages, at=desk(lane))
     assert list(effects.messages) == messages
-    rows = sum(one.rows for _, one in frames(effects, READINGS) + frames(effects, ALARMS))
-    letters = sum(record.topic == REJECTS.name for record in effects.records)
-    assert rows == effects.readings
-    assert rows + letters >= len(messages)
+    made = [one for _, one in frames(effects, READINGS) + frames(effects, ALARMS)]
+    assert sum(one.rows for one in made) == effects.readings
+    letters = [rejects.read(one.value, one.headers) for one in effects.records if is_reject(one)]
+    # No payload is believed to have a time, so each row and letter has its message's own arrival.
+    kept = {one.arrived_us for one in letters}.union(*(one.event_us.tolist() for one in made))
+    assert kept == {one.arrived_us for one in messages}
     for record in effects.records:
         assert len(record.value) <= frame.BYTES_MAX or record.topic == REJECTS.name
+
+
+def is_reject(record):
+    return record.topic == REJECTS.name
