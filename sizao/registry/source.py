@@ -18,7 +18,14 @@ _LOAD_DEADLINE_S = 60.0
 
 
 class Source:
-    """Holds the newest registry known. Swapped whole, never changed in place."""
+    """Holds the registry that the database has now. Swapped whole, never changed in place.
+
+    A database restored from a backup has an older generation than we: it is the truth all the same,
+    and what it lost is no longer known here. A fold never goes back: it keeps the view that it has
+    until a generation above that comes, so that after a restore `detect` is to be started again.
+    Restore in one transaction: half a backup would be taken for the whole, but for an empty one,
+    which counts as away.
+    """
 
     def __init__(self, service: Service, database: DatabaseSettings, folder: Path) -> None:
         """`folder` keeps the cache; nothing is read yet."""
@@ -83,8 +90,9 @@ class Source:
                 connected(self._database, self._service.name) as connection,
             ):
                 newest = await newest_generation(connection)
-                if self._current is not None and newest <= self._current.generation:
+                if self._current is not None and newest == self._current.generation:
                     return
+                self._back(newest)
                 fresh = await load(connection, PARTITIONS_DEFAULT)
         except TimeoutError as error:
             raise Retriable(f"registry not loaded within {_LOAD_DEADLINE_S:g} s") from error
@@ -96,6 +104,17 @@ class Source:
         except OSError as error:
             self._service.logger.error("registry cache not written", error=str(error))
         self._take(fresh)
+
+    def _back(self, newest: int) -> None:
+        """Say that the database has gone back. Raises Retriable where it is empty."""
+        known = 0 if self._current is None else self._current.generation
+        if newest >= known:
+            return
+        if newest == 0:
+            raise Retriable(f"the database holds no registry; generation {known} stays in force")
+        self._service.logger.error(
+            "the registry went back: start detect again", generation=newest, before=known
+        )
 
     def _take(self, registry: Registry) -> None:
         self._current = registry

@@ -297,6 +297,29 @@ async def test_a_database_without_our_tables_leaves_the_last_registry_in_force(s
         following.cancel()
 
 
+async def test_a_database_restored_from_a_backup_is_the_truth_unless_it_is_empty(
+    settings, connection, tmp_path
+):
+    """Seen: the lost generation stayed in force until the restored one had caught up with it."""
+    await change(connection, PLACES)
+    await change(connection, DEVICES)
+    source = Source(a_service(), settings, tmp_path)
+    assert (await source.open()).generation == 2
+    await connection.execute("DELETE FROM device")
+    await connection.execute("DELETE FROM point")
+    await connection.execute("DELETE FROM generation WHERE id = 2")
+    await source._refresh()
+    assert source.current.generation == 1
+    assert source.current.newest.roster == {"gateway": {}, "platform": {}}
+    kept = cache.restore(tmp_path)
+    assert kept is not None
+    assert kept.generation == 1
+    await connection.execute("DELETE FROM generation")
+    with pytest.raises(Retriable, match="generation 1 stays in force"):
+        await source._refresh()
+    assert source.current.generation == 1
+
+
 async def test_a_long_document_comes_back_whole(connection):
     document = "# " + "x" * (3 << 20)
     await change(connection, Change(types=[TypeRow("long", document, [1])]))
