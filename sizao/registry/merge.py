@@ -99,8 +99,9 @@ FAULTS: dict[str, str] = {
             FROM staged_device s LEFT JOIN area a ON a.code = s.area AND a.to_gen IS NULL
             UNION ALL
             SELECT s.row, format('device %s: area %s (%s) lies in no site', s.key, a.code, a.level),
-                   a.level NOT IN ('site', 'floor', 'zone', 'unit')
+                   w.id IS NULL
             FROM staged_device s JOIN area a ON a.code = s.area AND a.to_gen IS NULL
+            LEFT JOIN area_site w ON w.id = a.id
             UNION ALL
             SELECT row, format('device %s: mark %s, state %s: expected mark real, test or canary;'
                                ' state planned, in_service, isolated or retired', key, mark, state),
@@ -182,14 +183,16 @@ _DEVICE_TYPE = (
         SELECT id, name, version, document, quantities, :generation, NULL FROM new_type""",
 )
 
-_DEVICE = (
-    """CREATE TEMP TABLE area_site ON COMMIT DROP AS
+# The site of every area that lies in one, once the areas are merged.
+AREA_SITE = """CREATE TEMP TABLE area_site ON COMMIT DROP AS
         WITH RECURSIVE down AS (
             SELECT id, id AS site FROM area WHERE level = 'site' AND to_gen IS NULL
             UNION ALL
             SELECT a.id, down.site FROM area a JOIN down ON a.parent = down.id
             WHERE a.to_gen IS NULL
-        ) SELECT id, site FROM down""",
+        ) SELECT id, site FROM down"""
+
+_DEVICE = (
     """CREATE TEMP TABLE new_device ON COMMIT DROP AS
         SELECT coalesce(d.id, (SELECT coalesce(max(id), 0) FROM device)
                + row_number() OVER (PARTITION BY d.id IS NULL ORDER BY s.row)) AS id,
@@ -218,6 +221,32 @@ MERGE: dict[str, tuple[str, ...]] = {
     "device_type": _DEVICE_TYPE,
     "device": _DEVICE,
 }
+
+# An area that moved takes its devices along. (They stayed in their old site: signals named that one
+# and the words for people the new one.)
+HOMELESS = """
+    WITH RECURSIVE below AS (
+        SELECT a.id, s.row, s.code
+        FROM staged_area s JOIN area a ON a.code = s.code AND a.to_gen IS NULL
+        UNION ALL
+        SELECT a.id, b.row, b.code FROM area a JOIN below b ON a.parent = b.id
+        WHERE a.to_gen IS NULL
+    ) SELECT row, format('area %s: it would lie in no site, with %s devices in it', code, count(*))
+    FROM below JOIN device d ON d.area = below.id AND d.to_gen IS NULL
+    LEFT JOIN area_site w ON w.id = d.area
+    WHERE w.id IS NULL GROUP BY row, code"""
+
+MOVES: tuple[str, ...] = (
+    """CREATE TEMP TABLE moved ON COMMIT DROP AS
+        SELECT d.id, w.site FROM device d JOIN area_site w ON w.id = d.area
+        WHERE d.to_gen IS NULL AND d.site <> w.site""",
+    "ANALYZE moved",
+    """UPDATE device SET to_gen = :generation FROM moved
+        WHERE device.id = moved.id AND device.to_gen IS NULL""",
+    """INSERT INTO device SELECT d.id, d.key, d.carrier, d.device_type, d.area, moved.site,
+        d.heat_class, d.mark, d.state, d.lon, d.lat, :generation, NULL
+        FROM device d JOIN moved ON moved.id = d.id AND d.to_gen = :generation""",
+)
 
 POINTS: tuple[str, ...] = (
     # A device that moved to another site gets new points there, linked to the old.

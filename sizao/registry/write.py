@@ -64,6 +64,9 @@ class DeviceRow:
     lat: float | None = None
 
 
+Row = AreaRow | CarrierRow | TypeRow | DeviceRow
+
+
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """What to add or alter. Parents before children is not required."""
@@ -86,17 +89,14 @@ async def apply(connection: Connection, change: Change, *, cause: str, partition
         await connection.execute(
             "INSERT INTO district (partitions) VALUES (%s) ON CONFLICT DO NOTHING", (partitions,)
         )
-        changed = 0
-        for table, rows in (
-            ("area", change.areas),
-            ("carrier", change.carriers),
-            ("device_type", change.types),
-            ("device", change.devices),
-        ):
-            if rows:
-                await _stage(connection, table, rows)
-                await _refuse_faults(connection, merge.FAULTS[table])
-                changed += await _run(connection, merge.MERGE[table], generation)
+        changed = await _merged(connection, "area", change.areas, generation)
+        await connection.execute(merge.AREA_SITE.encode())
+        changed += await _merged(connection, "carrier", change.carriers, generation)
+        changed += await _merged(connection, "device_type", change.types, generation)
+        changed += await _merged(connection, "device", change.devices, generation)
+        if change.areas:
+            await _refuse_faults(connection, merge.HOMELESS)
+            changed += await _run(connection, merge.MOVES, generation)
         changed += await _run(connection, merge.POINTS, generation)
         if not changed:
             return generation - 1
@@ -125,11 +125,16 @@ async def _value(connection: Connection, query: str) -> int:
     return int(row[0])
 
 
-async def _stage(
-    connection: Connection,
-    table: str,
-    rows: Iterable[AreaRow | CarrierRow | TypeRow | DeviceRow],
-) -> None:
+async def _merged(connection: Connection, table: str, rows: Sequence[Row], generation: int) -> int:
+    """Stage the rows of one table, refuse them or merge them; how many rows changed."""
+    if not rows:
+        return 0
+    await _stage(connection, table, rows)
+    await _refuse_faults(connection, merge.FAULTS[table])
+    return await _run(connection, merge.MERGE[table], generation)
+
+
+async def _stage(connection: Connection, table: str, rows: Iterable[Row]) -> None:
     await connection.execute(merge.STAGE[table].encode())
     async with (
         connection.cursor() as cursor,

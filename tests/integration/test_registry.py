@@ -150,6 +150,53 @@ async def test_a_move_gives_new_points_and_an_old_generation_keeps_the_old(conne
     assert await linked.fetchone() == (before,)
 
 
+async def test_an_area_that_moves_takes_its_devices_to_the_new_site(connection):
+    """Seen: signals named the old site, and the words for people the new one."""
+    await change(connection, PLACES)
+    old = await change(connection, DEVICES)
+    before = (await load(connection, 4)).newest
+    new = await change(
+        connection, Change(areas=[AreaRow("room", "site-6", "unit", "302室", "Room 302")])
+    )
+    registry = await load(connection, 4)
+    view = registry.newest
+    device = view.roster["gateway"]["a"]
+    site = next(area for area in view.areas.values() if area.code == "site-6")
+    assert view.device_site[device] == site.id
+    assert [area.code for area in view.path(view.device_area[device])][-2:] == ["site-6", "room"]
+    pair = np.array([device], np.int32), np.array([TEMPERATURE], np.int32)
+    (was,), (now,) = registry.at(old).points_of(*pair), registry.at(new).points_of(*pair)
+    assert 0 < was < now
+    assert not view.point_live[was]
+    assert (view.point_site[now], view.point_partition[now]) == (site.id, site.partition)
+    linked = await connection.execute("SELECT moved_from FROM point WHERE id = %s", (int(now),))
+    assert await linked.fetchone() == (was,)
+    assert registry.at(old).device_site.tolist() == before.device_site.tolist()
+    # The others stay as they are, and the same change once more changes nothing.
+    assert view.device_site.tolist()[2:] == before.device_site.tolist()[2:]
+    same = Change(areas=[AreaRow("room", "site-6", "unit", "302室", "Room 302")])
+    assert await change(connection, same) == new
+
+
+async def test_an_area_may_move_in_one_change_with_its_devices(connection):
+    await change(connection, PLACES)
+    await change(connection, DEVICES)
+    both = Change(
+        areas=[AreaRow("room", "site-6", "unit", "302室", "Room 302")],
+        devices=[
+            DeviceRow("a", "gateway", "heat", "room", 2),
+            DeviceRow("n", "gateway", "heat", "room"),
+        ],
+    )
+    await change(connection, both)
+    view = (await load(connection, 4)).newest
+    site = next(area.id for area in view.areas.values() if area.code == "site-6")
+    devices = [view.roster["gateway"][key] for key in ("a", "n")]
+    assert view.device_site[devices].tolist() == [site, site]
+    rows = await connection.execute("SELECT count(*) FROM device WHERE key = 'a' AND id = 1")
+    assert await rows.fetchone() == (2,)
+
+
 async def test_slots_of_a_fold_are_stable_over_generations(connection):
     await change(connection, PLACES)
     first = await change(connection, DEVICES)
@@ -198,6 +245,13 @@ async def test_a_new_version_of_a_type_adds_and_ends_points(connection):
         (Change(areas=[AreaRow("t", "site-1", "street", "街", "S")]), "cannot stand under site-1"),
         (Change(areas=[AreaRow("t", "gone", "site", "楼", "B")]), "parent gone is unknown"),
         (Change(carriers=[CarrierRow("a/b")]), "MQTT user name"),
+        (
+            Change(
+                areas=[AreaRow("hall", "s", "zone", "厅", "Hall")],
+                devices=[DeviceRow("x", "gateway", "heat", "hall")],
+            ),
+            r"area hall \(zone\) lies in no site",
+        ),
     ],
 )
 async def test_a_wrong_row_is_named_and_nothing_is_changed(connection, wrong, expected):
@@ -205,6 +259,15 @@ async def test_a_wrong_row_is_named_and_nothing_is_changed(connection, wrong, ex
     with pytest.raises(BadInput, match=expected):
         await change(connection, wrong)
     assert (await load(connection, 4)).generation == 1
+
+
+async def test_an_area_with_devices_cannot_leave_every_site(connection):
+    await change(connection, PLACES)
+    await change(connection, DEVICES)
+    out = Change(areas=[AreaRow("room", "s", "unit", "302室", "Room 302")])
+    with pytest.raises(BadInput, match="row 1: area room: it would lie in no site, with 1 devices"):
+        await change(connection, out)
+    assert (await load(connection, 4)).generation == 2
 
 
 async def test_every_fault_is_told_at_once_up_to_fifty(connection):
