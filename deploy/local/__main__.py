@@ -10,15 +10,20 @@ from collections.abc import Callable
 
 from deploy.local import up
 from deploy.local.failure import ServerError
-from deploy.local.places import elsewhere, private_place, sweep
+from deploy.local.places import elsewhere, in_use, private_place, run_places, sweep
 
 
 def clean() -> int:
-    """Remove the run folders that nobody uses, wherever they are."""
+    """Remove all run folders, wherever they are. Raises ServerError while somebody uses one: what
+    else `make clean` removes would be missing in the midst of that run.
+    """
+    used = [str(place) for place in run_places() if in_use(place)]
+    if used:
+        raise ServerError(f"in use: {', '.join(used)}", knob="end it first; nothing was removed")
     sweep()
     for left in elsewhere().glob("kafka-libs*"):
         shutil.rmtree(left, ignore_errors=True)
-    with contextlib.suppress(OSError):  # not there, or a run still uses it
+    with contextlib.suppress(OSError):  # not there
         elsewhere().rmdir()
     return 0
 

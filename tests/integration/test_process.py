@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import places
+from deploy.local.__main__ import clean
 from deploy.local.failure import ServerError
 from deploy.local.identity import identify, read_identity, write_identity
 from deploy.local.patience import wait_for
@@ -176,6 +177,8 @@ def test_a_folder_in_use_is_not_swept(tmp_path: Path, monkeypatch: pytest.Monkey
     other, between = left_behind(tmp_path / "run" / f"test-{os.getpid()}-own")
     try:
         places.sweep()
+        with pytest.raises(ServerError, match=f"in use: {locked}, {between}"):
+            clean()
         assert orphan.poll() is other.poll() is None
         assert locked.exists()
         assert between.exists()

@@ -23,7 +23,7 @@ from deploy.local.failure import ServerError
 from deploy.local.fleet import Fleet
 from deploy.local.gates import mqtt_gate
 from deploy.local.identity import Identity, identify
-from deploy.local.kafka import Kafka
+from deploy.local.kafka import Kafka, find_java
 from deploy.local.mosquitto import Mosquitto
 from deploy.local.patience import wait_for
 from deploy.local.places import REPOSITORY, free_ports
@@ -269,6 +269,11 @@ async def test_kafka_is_back_after_kill_9_with_every_acknowledged_record(servers
     # Ready means ready: no retry, no wait before the first record after it.
     await produce(servers.kafka.bootstrap, "test.after", [b"first"])
     assert await read(servers.kafka.bootstrap, "test.kill", len(values)) == values
+
+
+def test_java_s_options_do_not_hide_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_TOOL_OPTIONS", '-Dolder="11"')
+    assert find_java()
 
 
 def test_a_strangers_kafka_on_our_port_is_not_taken_for_ours(
