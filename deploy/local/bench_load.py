@@ -107,6 +107,7 @@ class Bench:
             "name": shape.name,
             "messages_per_s": shape.rate,
             "readings_per_message": shape.readings,
+            "connections": len(users),
             "seconds": shape.window_s,
             "readings": readings,
             "frames": frames,
