@@ -49,6 +49,7 @@ class Flag(IntFlag):
 class FrameFault(StrEnum):
     """Why a record is not a frame: the closed label of every reader's counter."""
 
+    UNREADABLE = "unreadable"  # without a value: a tombstone, or damaged (sizao.records)
     TOO_LARGE = "too_large"
     CRC_MISSING = "crc_missing"
     CRC_WRONG = "crc_wrong"
@@ -144,8 +145,10 @@ def decode(value: bytes | None, record_headers: Iterable[tuple[str, bytes]]) -> 
 
     Raises BadRecord with a FrameFault for anything that is not a whole, undamaged frame.
     """
-    if value is None or len(value) > BYTES_MAX:
-        raise BadRecord(FrameFault.TOO_LARGE, f"{len(value or b'')} bytes, 1 to {BYTES_MAX} fit")
+    if value is None:
+        raise BadRecord(FrameFault.UNREADABLE, "no value")
+    if len(value) > BYTES_MAX:
+        raise BadRecord(FrameFault.TOO_LARGE, f"{len(value)} bytes, {BYTES_MAX} fit")
     check_crc(value, record_headers)
     try:
         stream = pa.ipc.open_stream(value)

@@ -9,21 +9,25 @@ the service's watchdog replaces a process that makes no progress although Kafka 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka import errors as kafka_errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.structs import RecordMetadata
+from aiokafka.structs import ConsumerRecord, RecordMetadata
 from pydantic import BaseModel, ConfigDict
 
-from sizao.errors import Permanent, Retriable
+from sizao import records as records_of
+from sizao.errors import BadInput, Permanent, Retriable
+from sizao.records import Incoming, OffsetGone, Outgoing, Partition
 from sizao.topics import TOPICS, Topic
 
-Headers = Sequence[tuple[str, bytes]]
-Partition = tuple[str, int]
-"""Topic name and partition number."""
+__all__ = [
+    "Incoming", "KafkaSettings", "OffsetGone", "Outgoing", "Partition", "Producer", "Reader",
+    "make_topics", "probe",
+]  # fmt: skip
 
 _REQUEST_TIMEOUT_MS = 5_000
 _STOP_DEADLINE_S = 5.0
@@ -37,6 +41,12 @@ _RECORD_BYTES_MAX = 2 << 20  # rejects keep 1 MiB payloads byte-exact, with head
 # Kafka's limit of a topic counts the batch, so records that fit one by one were refused for good
 # when a storm put them into one. A record larger than this travels alone.
 _BATCH_BYTES_MAX = min(topic.record_bytes_max for topic in TOPICS)
+_GONE = (kafka_errors.NoOffsetForPartitionError, kafka_errors.OffsetOutOfRangeError)
+# A bit flipped on the broker's disk, a compression we do not have, a header key not in UTF-8.
+_DAMAGE = (
+    kafka_errors.CorruptRecordException, kafka_errors.UnsupportedCodecError, UnicodeDecodeError,
+)  # fmt: skip
+_AROUND_MAX = 500  # records that one fetch over damage brings, where the caller names no bound
 
 
 class KafkaSettings(BaseModel):
@@ -45,31 +55,6 @@ class KafkaSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     bootstrap: str = "127.0.0.1:9092"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outgoing:
-    """A record to write. `timestamp_ms` is arrival time; never a device's clock."""
-
-    topic: str
-    partition: int
-    value: bytes
-    headers: Headers = ()
-    key: bytes | None = None
-    timestamp_ms: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incoming:
-    """A record read."""
-
-    topic: str
-    partition: int
-    offset: int
-    value: bytes | None
-    headers: Headers
-    key: bytes | None
-    timestamp_ms: int
 
 
 def _ours(error: BaseException) -> Retriable | Permanent:
@@ -84,6 +69,25 @@ def _ours(error: BaseException) -> Retriable | Permanent:
         if not isinstance(error, away):
             return Permanent(f"Kafka: {error!r}")
     return Retriable(f"Kafka: {error!r}")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
+        raise _ours(error) from error
+
+
+async def _start(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
+    """Connect. Raises Retriable while no broker answers; a cancelled start leaves nothing."""
+    try:
+        with _translated():
+            async with asyncio.timeout(_START_DEADLINE_S):
+                await client.start()
+    except BaseException:
+        await _stop_quietly(client)
+        raise
 
 
 class Producer:
@@ -109,14 +113,7 @@ class Producer:
             retry_backoff_ms=_RETRY_BACKOFF_MS,
             metadata_max_age_ms=_METADATA_AGE_MS,
         )
-        try:
-            async with asyncio.timeout(_START_DEADLINE_S):
-                await producer.start()
-        except BaseException as error:
-            await _stop_quietly(producer)
-            if isinstance(error, (kafka_errors.KafkaError, TimeoutError, OSError)):
-                raise _ours(error) from error
-            raise
+        await _start(producer)
         self._producer = producer
 
     async def send(self, records: Iterable[Outgoing]) -> None:
@@ -129,7 +126,7 @@ class Producer:
         assert self._producer is not None, "start() first"
         producer, acknowledgements = self._producer, []
         records = list(records)
-        try:
+        with _translated():
             # All topics first: a caller who repeats a send that failed half-way says things twice.
             for topic, number in {(record.topic, record.partition) for record in records}:
                 if number not in await producer.partitions_for(topic):
@@ -141,8 +138,6 @@ class Producer:
                 acknowledgements += [await _handed_over(producer, record)]
             for acknowledgement in acknowledgements:
                 await acknowledgement
-        except kafka_errors.KafkaError as error:
-            raise _ours(error) from error
 
     async def stop(self) -> None:
         """Close within 5 s, whatever the broker does."""
@@ -158,13 +153,9 @@ async def _handed_over(
     while True:
         try:
             acknowledgement: asyncio.Future[RecordMetadata] = await producer.send(
-                record.topic,
-                value=record.value,
-                key=record.key,
-                partition=record.partition,
-                timestamp_ms=record.timestamp_ms,
-                headers=list(record.headers),
-            )
+                record.topic, value=record.value, key=record.key, partition=record.partition,
+                timestamp_ms=record.timestamp_ms, headers=list(record.headers),
+            )  # fmt: skip
         except kafka_errors.KafkaTimeoutError:  # raised to the caller, it would begin anew
             continue
         return acknowledgement
@@ -193,6 +184,7 @@ class Reader:
         self._group = group
         self._fetch_bytes_min = fetch_bytes_min
         self._consumer: AIOKafkaConsumer | None = None
+        self._stands: dict[Partition, records_of.Stand] = {}
 
     async def start(self) -> None:
         """Connect and assign. Raises Retriable while no broker answers."""
@@ -210,15 +202,8 @@ class Reader:
             retry_backoff_ms=_RETRY_BACKOFF_MS,
             metadata_max_age_ms=_METADATA_AGE_MS,
         )
-        try:
-            async with asyncio.timeout(_START_DEADLINE_S):
-                await consumer.start()
-                consumer.assign(self.partitions)
-        except BaseException as error:
-            await _stop_quietly(consumer)
-            if isinstance(error, (kafka_errors.KafkaError, TimeoutError, OSError)):
-                raise _ours(error) from error
-            raise
+        await _start(consumer)
+        consumer.assign(self.partitions)
         self._consumer = consumer
 
     @property
@@ -229,75 +214,87 @@ class Reader:
     async def fetch(self, wait_ms: int, records_max: int | None = None) -> list[Incoming]:
         """Up to `records_max` records; [] after `wait_ms` without one.
 
-        Raises OffsetGone with the partitions whose position is not in the log.
+        A record that cannot be read comes without a value (see sizao.records). Raises OffsetGone
+        with the partitions whose position is not in the log.
         """
         try:
+            records = await self._get(wait_ms, records_max)
+        except _DAMAGE:
+            records = await self._around_damage(records_max or _AROUND_MAX)
+        for record in records:
+            self._stands[record.topic, record.partition] = record.offset + 1, record.timestamp_ms
+        return records
+
+    async def _get(self, wait_ms: int, records_max: int | None) -> list[Incoming]:
+        try:
             batches = await self._started.getmany(timeout_ms=wait_ms, max_records=records_max)
-        except kafka_errors.NoOffsetForPartitionError as error:
-            raise OffsetGone([_pair(tp) for tp in _named(error, self.partitions)]) from error
-        except kafka_errors.OffsetOutOfRangeError as error:
+        except _DAMAGE:
+            raise
+        except _GONE as error:
             raise OffsetGone([_pair(tp) for tp in _named(error, self.partitions)]) from error
         except kafka_errors.KafkaError as error:
             raise _ours(error) from error
-        return [
-            Incoming(
-                topic=record.topic,
-                partition=record.partition,
-                offset=record.offset,
-                value=record.value,
-                headers=record.headers,
-                key=record.key,
-                timestamp_ms=record.timestamp,
-            )
-            for batch in batches.values()
-            for record in batch
-        ]
+        return [_incoming(record) for batch in batches.values() for record in batch]
+
+    async def _around_damage(self, records_max: int) -> list[Incoming]:
+        """Cancelled or disturbed, nothing is lost: the fetch that failed may have taken records of
+        any partition, so first of all they go back to where they stand.
+        """
+        for pair, (offset, _) in self._stands.items():
+            self._started.seek(TopicPartition(*pair), offset)
+        alone = partial(Reader, self._settings, client_id=self._client_id)
+        found = await records_of.around_damage(alone, self._stands, await self.ends(), records_max)
+        for record in found:
+            self._started.seek(TopicPartition(record.topic, record.partition), record.offset + 1)
+        return found
+
+    async def at(self, offset: int) -> Incoming | None:
+        """The record at `offset` of the only partition; None where it cannot be read."""
+        self._started.seek(self.partitions[0], offset)
+        try:
+            for record in await self._get(_REQUEST_TIMEOUT_MS, 1):
+                return record
+        except _DAMAGE:
+            return None
+        raise Retriable(f"Kafka: nothing came at {offset} of {self.partitions}")
 
     def seek(self, partition: Partition, offset: int) -> None:
         """Read on from `offset`."""
         self._started.seek(TopicPartition(*partition), offset)
+        self._stands[partition] = offset, 0
 
     async def starts(self) -> dict[Partition, int]:
         """First offset still in the log of each partition."""
-        return await self._offsets("beginning_offsets")
+        with _translated():
+            found = await self._started.beginning_offsets(self.partitions)
+        return {_pair(partition): offset for partition, offset in found.items()}
 
     async def ends(self) -> dict[Partition, int]:
         """Offset after the newest record of each partition."""
-        return await self._offsets("end_offsets")
-
-    async def _offsets(self, which: str) -> dict[Partition, int]:
-        try:
-            found = await getattr(self._started, which)(self.partitions)
-        except (kafka_errors.KafkaError, TimeoutError) as error:
-            raise _ours(error) from error
+        with _translated():
+            found = await self._started.end_offsets(self.partitions)
         return {_pair(partition): offset for partition, offset in found.items()}
 
     async def offsets_at(self, times_ms: Mapping[Partition, int]) -> dict[Partition, int | None]:
         """First offset whose record came at or after a time; None where there is none."""
         wanted = {TopicPartition(*partition): at for partition, at in times_ms.items()}
-        try:
+        with _translated():
             found = await self._started.offsets_for_times(wanted)
-        except (kafka_errors.KafkaError, TimeoutError) as error:
-            raise _ours(error) from error
         return {_pair(tp): None if place is None else place.offset for tp, place in found.items()}
 
     async def committed(self) -> dict[Partition, int | None]:
         """The group's committed offset of each partition; None where it never committed."""
-        try:
+        with _translated():
             async with asyncio.timeout(_GROUP_DEADLINE_S):
                 return {_pair(tp): await self._started.committed(tp) for tp in self.partitions}
-        except (kafka_errors.KafkaError, TimeoutError) as error:
-            raise _ours(error) from error
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Store the next offset to read of each partition under the group, within 5 s."""
-        try:
+        with _translated():
             async with asyncio.timeout(_GROUP_DEADLINE_S):
                 await self._started.commit(
                     {TopicPartition(*partition): offset for partition, offset in offsets.items()}
                 )
-        except (kafka_errors.KafkaError, TimeoutError) as error:
-            raise _ours(error) from error
 
     async def stop(self) -> None:
         """Close within 5 s, whatever the broker does."""
@@ -306,15 +303,11 @@ class Reader:
             self._consumer = None
 
 
-@dataclass
-class OffsetGone(Permanent):
-    """The wanted offset is not in the log: retention passed it, or the log came back shorter."""
-
-    partitions: list[Partition] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        """Name the partitions."""
-        return f"Kafka: the wanted offset is no longer in the log of {self.partitions}"
+def _incoming(record: ConsumerRecord) -> Incoming:
+    return Incoming(
+        topic=record.topic, partition=record.partition, offset=record.offset, value=record.value,
+        headers=record.headers, key=record.key, timestamp_ms=record.timestamp,
+    )  # fmt: skip
 
 
 def _pair(partition: TopicPartition) -> Partition:
@@ -343,22 +336,27 @@ async def _stop_quietly(client: AIOKafkaProducer | AIOKafkaConsumer) -> None:
 
 async def probe(settings: KafkaSettings) -> None:
     """Fresh connection and one metadata answer. Raises Retriable when Kafka is away."""
-    await _admin(settings, _list_topics)
-
-
-async def _list_topics(admin: AIOKafkaAdminClient) -> list[str]:
-    topics: list[str] = await admin.list_topics()
-    return topics
+    await _admin(settings, lambda admin: admin.list_topics())
 
 
 async def make_topics(
     settings: KafkaSettings, *, partitions: int, replication: int = 1
 ) -> list[str]:
-    """Create what is missing of `topics.TOPICS`; returns the names made now. Idempotent."""
+    """Create what is missing of `topics.TOPICS`; returns the names made now. Idempotent.
+
+    Raises BadInput, and makes nothing, where one has another number of partitions.
+    """
 
     async def make(admin: AIOKafkaAdminClient) -> list[str]:
-        there = set(await _list_topics(admin))
-        missing = [topic for topic in TOPICS if topic.name not in there]
+        found = await admin.describe_topics()
+        counts = {each["topic"]: len(each["partitions"]) for each in found}
+        for name in {topic.name for topic in TOPICS} & counts.keys():
+            if counts[name] != partitions:
+                raise BadInput(
+                    f"Kafka: topic {name} has {counts[name]} partitions, the district {partitions}"
+                    f"; give --partitions {counts[name]}, or delete the topic"
+                )
+        missing = [topic for topic in TOPICS if topic.name not in counts]
         if missing:
             new = [_new_topic(topic, partitions, replication) for topic in missing]
             answer = await admin.create_topics(new)
@@ -367,8 +365,7 @@ async def make_topics(
                     raise Permanent(f"Kafka: topic {name}: {kafka_errors.for_code(code)!r}")
         return [topic.name for topic in missing]
 
-    made: list[str] = await _admin(settings, make)
-    return made
+    return await _admin(settings, make)
 
 
 def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
@@ -387,14 +384,11 @@ async def _admin(
         bootstrap_servers=settings.bootstrap, request_timeout_ms=_REQUEST_TIMEOUT_MS
     )
     try:
-        async with asyncio.timeout(_START_DEADLINE_S):
-            await admin.start()
-            return await call(admin)
-    except (kafka_errors.KafkaError, TimeoutError, OSError) as error:
-        raise _ours(error) from error
+        with _translated():
+            async with asyncio.timeout(_START_DEADLINE_S):
+                await admin.start()
+                return await call(admin)
     finally:
-        try:
+        with suppress(TimeoutError, kafka_errors.KafkaError, OSError):
             async with asyncio.timeout(_STOP_DEADLINE_S):
                 await admin.close()
-        except (TimeoutError, kafka_errors.KafkaError, OSError):
-            pass

@@ -90,6 +90,7 @@ class SubjectType(StrEnum):
 class SignalFault(StrEnum):
     """Why a record is not a signal: the closed label of every reader's counter."""
 
+    UNREADABLE = "unreadable"  # without a value: a tombstone, or damaged (sizao.records)
     TOO_LARGE = "too_large"
     CRC_MISSING = "crc_missing"
     CRC_WRONG = "crc_wrong"
@@ -240,8 +241,10 @@ def headers(signal: Signal, value: bytes) -> list[tuple[str, bytes]]:
 
 def decode(value: bytes | None, record_headers: Iterable[tuple[str, bytes]]) -> Signal:
     """Read a Kafka record. Raises BadRecord with a SignalFault; never anything else."""
-    if value is None or len(value) > BYTES_MAX:
-        raise BadRecord(SignalFault.TOO_LARGE, f"{len(value or b'')} bytes, 1 to {BYTES_MAX} fit")
+    if value is None:
+        raise BadRecord(SignalFault.UNREADABLE, "no value")
+    if len(value) > BYTES_MAX:
+        raise BadRecord(SignalFault.TOO_LARGE, f"{len(value)} bytes, {BYTES_MAX} fit")
     said = dict(record_headers)
     frame.check_crc(value, said.items())
     if said.get("ce_type") != CE_TYPE.encode():

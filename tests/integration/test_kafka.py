@@ -5,10 +5,13 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
 
-from sizao import frame, kafka
-from sizao.errors import Permanent, Retriable
+from sizao import frame, kafka, signal
+from sizao.errors import BadInput, BadRecord, Permanent, Retriable
 from sizao.kafka import KafkaSettings, OffsetGone, Outgoing, Producer, Reader
+from sizao.signal import SignalFault
 from sizao.topics import READINGS, REJECTS, SIGNALS
 
 WHERE = (SIGNALS.name, 0)
@@ -172,3 +175,82 @@ async def test_questions_to_a_killed_broker_are_retriable_and_stopping_ends(serv
 
 async def test_topics_are_made_once(clean_topics):
     assert await kafka.make_topics(clean_topics, partitions=4) == []
+
+
+async def test_another_number_of_partitions_than_the_topics_have_is_refused(clean_topics):
+    with pytest.raises(BadInput, match="has 4 partitions, the district 8; give --partitions 4"):
+        await kafka.make_topics(clean_topics, partitions=8)
+
+
+# --- records that cannot be read ----------------------------------------------------------------
+
+OTHER = (READINGS.name, 3)
+
+
+async def write_badly_named_header(settings, pair, count):
+    """One batch of `count` records, the key of the second one's header not UTF-8."""
+    topic, number = pair
+    client = AIOKafkaProducer(bootstrap_servers=settings.bootstrap)
+    await client.start()
+    try:
+        batch = client.create_batch()
+        for index in range(count):
+            headers = [("head!", b"1")] if index == 1 else []
+            batch.append(key=None, value=b"%d" % index, timestamp=2000, headers=headers)
+        content = bytearray(bytes(batch._build()).replace(b"head!", b"he\xffd!"))
+        content[17:21] = calc_crc32c(content[21:]).to_bytes(4, "big")
+        batch._buffer = content
+        await (await client.send_batch(batch, topic, partition=number))
+    finally:
+        await client.stop()
+
+
+async def test_a_header_that_is_not_utf8_is_passed_over_and_counts_as_unreadable(
+    clean_topics, producer
+):
+    """Seen: a bare UnicodeDecodeError; detect, archive and alert ended at it again and again."""
+    reader = Reader(clean_topics, [WHERE, OTHER], client_id="test")
+    await reader.start()
+    try:
+        for pair in (WHERE, OTHER):
+            reader.seek(pair, 0)
+        await producer.send([record(b"a"), record(b"b")])
+        await write_badly_named_header(clean_topics, WHERE, 3)
+        await producer.send([record(b"c"), record(b"d", READINGS.name)])
+        await producer.send([replace(record(b"e", READINGS.name), partition=3)])
+        found = await read(reader, 7)
+        assert [one.offset for one in found if one.topic == SIGNALS.name] == [0, 1, 2, 3, 4, 5]
+        assert [one.value for one in found if one.topic == SIGNALS.name] == [
+            b"a", b"b", b"0", None, None, b"c",
+        ]  # fmt: skip
+        assert [one.value for one in found if one.topic == READINGS.name] == [b"e"]
+        for one in found:
+            if one.value is None:
+                with pytest.raises(BadRecord, match=SignalFault.UNREADABLE):
+                    signal.decode(one.value, one.headers)
+        await producer.send([record(b"f")])
+        assert [one.value for one in await read(reader, 1)] == [b"f"]
+    finally:
+        await reader.stop()
+
+
+async def test_a_batch_damaged_on_the_brokers_disk_is_passed_over(servers, clean_topics, producer):
+    for value in (b"before", b"damaged-here", b"behind"):
+        await producer.send([record(value)])
+    await asyncio.to_thread(servers.kafka.stop)  # in order: one that was killed repairs its log
+    try:
+        (segment,) = servers.kafka.data.rglob(f"{SIGNALS.name}-0/*.log")
+        content = segment.read_bytes()
+        assert content.count(b"damaged-here") == 1
+        with segment.open("r+b") as file:
+            file.seek(content.index(b"damaged-here"))
+            file.write(b"e")
+    finally:
+        await asyncio.to_thread(servers.kafka.start)
+    reader = Reader(clean_topics, [WHERE], client_id="test")
+    await reader.start()
+    try:
+        reader.seek(WHERE, 0)
+        assert [one.value for one in await read(reader, 3)] == [b"before", None, b"behind"]
+    finally:
+        await reader.stop()

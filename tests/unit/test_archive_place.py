@@ -127,7 +127,7 @@ def test_a_batch_moves_from_where_the_database_stands():
     batch = Batch(places={pair: place(5)})
     assert batch.take(record(5, rows=2)) == ""
     assert batch.take(record(6, rows=0)) == ""
-    assert batch.take(Record(7, None, [])) == FrameFault.TOO_LARGE
+    assert batch.take(Record(7, None, [])) == FrameFault.UNREADABLE
     assert (batch.rows, len(batch.frames)) == (2, 1)
     move = batch.moves()[pair]
     assert (move.expected, move.place.next_offset) == (5, 8)
