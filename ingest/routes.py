@@ -60,6 +60,7 @@ class District:
     keys: frozenset[str]
     in_service: npt.NDArray[np.bool_]
     type_of: list[int]
+    carrier_types: dict[str, frozenset[int]]
     topics: dict[Lane, dict[bytes, int]] = field(
         default_factory=lambda: {lane: {} for lane in Lane}
     )
@@ -102,11 +103,10 @@ class District:
             key, types = levels[keyed[0].levels.index(KEY)], _types(keyed)
             if not others or key in roster:
                 return self._device(roster, key, types)
-        types = _types(others)
-        devices = {self.type_of[device] for device in roster.values()}
-        if not devices & types:
+        types = _types(others) & self.carrier_types.get(carrier, frozenset())
+        if not types:
             return Refusal(Reason.WRONG_TOPIC, "no device of this carrier speaks here", 0)
-        self.routes.append(Route(roster, tuple(sorted(devices & types))))
+        self.routes.append(Route(roster, tuple(sorted(types))))
         return -len(self.routes)
 
     def _device(self, roster: Mapping[str, int], key: str, types: frozenset[int]) -> int | Refusal:
@@ -185,7 +185,22 @@ def district(view: View) -> District:
         keys=keys,
         in_service=view.device_live & ~out,
         type_of=view.device_type.tolist(),
+        carrier_types=_carrier_types(view),
     )
+
+
+def _carrier_types(view: View) -> dict[str, frozenset[int]]:
+    """Carrier name -> the types of its roster.
+
+    Once, here: a refusal is not remembered, and asking a roster of 200,000 for each message on a
+    wrong topic took 4 ms of the lane's loop.
+    """
+    live = np.flatnonzero(view.device_live)
+    pairs = view.device_carrier[live].astype(np.int64) << 32 | view.device_type[live]
+    found: dict[str, set[int]] = {}
+    for pair in np.unique(pairs).tolist():
+        found.setdefault(view.carrier_names[pair >> 32], set()).add(pair & 0xFFFF_FFFF)
+    return {carrier: frozenset(kinds) for carrier, kinds in found.items()}
 
 
 def _patterns(

@@ -118,6 +118,17 @@ def test_a_topic_that_no_type_has():
     assert small(Device("h1")).resolve(ALARM, b"up/c1/alarm/a/b").reason is Reason.UNKNOWN_TOPIC
 
 
+def test_a_wrong_topic_does_not_look_through_the_roster():
+    class Large(dict):
+        def values(self):
+            pytest.fail("200,000 devices for each message")
+
+    place = small(Device("h1"), Device("t1", BATCH, carrier="gw"))
+    place.view.roster["c1"] = Large(place.view.roster["c1"])
+    assert place.resolve(TELEMETRY, b"up/c1/telemetry").reason is Reason.WRONG_TOPIC
+    assert isinstance(place.resolve(TELEMETRY, b"up/gw/telemetry"), int)
+
+
 @pytest.mark.parametrize("topic", [b"", b"/", b"up", b"up/c1", b"\xff\xff", b"up/\xff/alarm/s1"])
 def test_any_topic_gets_a_reason(topic):
     assert decode(DISTRICT, ALARM, [message("", b"{}")]).refused
