@@ -18,6 +18,7 @@ from sizao import service
 from sizao.db import DatabaseSettings, connected, migrate
 from sizao.errors import BadInput, SizaoError
 from sizao.kafka import KafkaSettings, make_topics
+from sizao.registry.write import fix_partitions, partitions_of
 from sizao.settings import load
 from sizao.topics import PARTITIONS_DEFAULT
 
@@ -48,8 +49,14 @@ app = typer.Typer(
 def migrate_command(
     config: Config,
     partitions: Annotated[
-        int, typer.Option(min=1, max=1024, help="of each topic; fixed at the first run, for life")
-    ] = PARTITIONS_DEFAULT,
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="of each topic; fixed at the first run, for life; left out: as it is, else"
+            f" {PARTITIONS_DEFAULT}",
+        ),
+    ] = None,
 ) -> None:
     """Bring the database schema and the Kafka topics up to date."""
     settings = load(config, MigrateSettings)
@@ -57,7 +64,11 @@ def migrate_command(
     async def both() -> tuple[list[str], list[str]]:
         async with connected(settings.database, "migrate") as connection:
             applied = await migrate(connection)
-        return applied, await make_topics(settings.kafka, partitions=partitions)
+            # Topics first: a number that they refuse must not be stored for life.
+            count = await partitions_of(connection, partitions)
+            topics = await make_topics(settings.kafka, partitions=count)
+            await fix_partitions(connection, count)
+        return applied, topics
 
     applied, topics = asyncio.run(both())
     typer.echo(f"migrations applied: {', '.join(applied) or 'none, up to date'}")

@@ -354,7 +354,7 @@ async def make_topics(
             if counts[name] != partitions:
                 raise BadInput(
                     f"Kafka: topic {name} has {counts[name]} partitions, the district {partitions}"
-                    f"; give --partitions {counts[name]}, or delete the topic"
+                    f"; give --partitions {counts[name]} at the first run, or delete the topic"
                 )
         missing = [topic for topic in TOPICS if topic.name not in counts]
         if missing:

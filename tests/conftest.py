@@ -7,10 +7,10 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["fix_servers", "fix_topics", "fix_stack"]
+pytest_plugins = ["fix_house", "fix_registry", "fix_servers", "fix_stack", "fix_topics"]
 
 # On a fresh clone the first text drawn builds hypothesis's tables of Unicode for seconds, and a
-# shared core is slow at any time: neither is a fault of the code. A failure prints how to repeat it.
+# shared core is slow at any time: neither is a fault of the code. A failure says how to repeat it.
 settings.register_profile(
     "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )

@@ -14,17 +14,22 @@ DEADLINE_S = 30
 NAMES = {topic.name for topic in TOPICS}
 
 
+async def forget(settings: KafkaSettings) -> None:
+    """Delete our topics, and wait until the broker has forgotten them."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
+    await admin.start()
+    try:
+        await admin.delete_topics(list(NAMES & set(await admin.list_topics())))
+        while NAMES & set(await admin.list_topics()):  # noqa: ASYNC110 - Kafka tells nobody
+            await asyncio.sleep(0.05)
+    finally:
+        await admin.close()
+
+
 async def renew(settings: KafkaSettings) -> None:
-    """Delete our topics, wait until the broker has forgotten them, make them anew."""
+    """Delete our topics and make them anew."""
     async with asyncio.timeout(DEADLINE_S):
-        admin = AIOKafkaAdminClient(bootstrap_servers=settings.bootstrap)
-        await admin.start()
-        try:
-            await admin.delete_topics(list(NAMES & set(await admin.list_topics())))
-            while NAMES & set(await admin.list_topics()):  # noqa: ASYNC110 - Kafka tells nobody
-                await asyncio.sleep(0.05)
-        finally:
-            await admin.close()
+        await forget(settings)
         await make_topics(settings, partitions=PARTITIONS)
         await _answering(settings)
 

@@ -14,6 +14,7 @@ from dataclasses import astuple, dataclass, field
 from sizao.db import Connection, translated
 from sizao.errors import BadInput
 from sizao.registry import merge
+from sizao.topics import PARTITIONS_DEFAULT
 
 _LOCK = 0x51_2A1
 _FAULTS_SHOWN = 50
@@ -77,12 +78,35 @@ class Change:
     devices: Sequence[DeviceRow] = field(default_factory=list)
 
 
+async def partitions_of(connection: Connection, wanted: int | None) -> int:
+    """The district's number of partitions: the one stored, else `wanted`, else the default.
+
+    Raises BadInput when another than `wanted` is stored; stores nothing.
+    """
+    with translated():
+        cursor = await connection.execute("SELECT partitions FROM district")
+        row = await cursor.fetchone()
+    stored = None if row is None else int(row[0])
+    if stored is not None and wanted not in {None, stored}:
+        raise BadInput(f"--partitions {wanted}: the district has {stored}, for life; leave it out")
+    return stored or wanted or PARTITIONS_DEFAULT
+
+
+async def fix_partitions(connection: Connection, partitions: int) -> None:
+    """Store the number for life. Raises BadInput when somebody stored another meanwhile."""
+    async with _locked(connection):
+        await connection.execute(
+            "INSERT INTO district (partitions) VALUES (%s) ON CONFLICT DO NOTHING", (partitions,)
+        )
+    await partitions_of(connection, partitions)
+
+
 async def apply(connection: Connection, change: Change, *, cause: str, partitions: int) -> int:
     """Merge `change`; returns the generation now in force (the old one when nothing changed).
 
-    `partitions` is taken at the very first apply and fixed for life. Raises BadInput naming every
-    row at fault (the first 50), Retriable when the database is away; nothing is changed then, nor
-    when it is cancelled.
+    `partitions` is taken where `sizao migrate` has stored none, for life. Raises BadInput naming
+    every row at fault (the first 50), Retriable when the database is away; nothing is changed then,
+    nor when it is cancelled.
     """
     async with _locked(connection):
         generation = await _value(connection, "SELECT coalesce(max(id), 0) + 1 FROM generation")

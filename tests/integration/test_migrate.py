@@ -1,0 +1,58 @@
+"""`sizao migrate`: one number of partitions, in the registry and in Kafka."""
+
+import asyncio
+
+import pytest
+from fix_registry import PLACES, change
+from fix_topics import forget, renew
+
+from sizao import cli, db
+from sizao.errors import BadInput
+from sizao.registry.load import load
+
+
+@pytest.fixture
+def config(settings, clean_topics, tmp_path):
+    file = tmp_path / "sizao.yaml"
+    file.write_text(
+        f"kafka: {{bootstrap: '{clean_topics.bootstrap}'}}\n"
+        f"database: {{host: '{settings.host}', port: {settings.port}, name: {settings.name},"
+        f" user: {settings.user}, password_file: '{settings.password_file}'}}\n",
+        encoding="utf-8",
+    )
+    return file
+
+
+def district(settings):
+    """What is stored, and how many partitions an import finds."""
+
+    async def ask():
+        async with db.connected(settings, "test") as connection:
+            cursor = await connection.execute("SELECT partitions FROM district")
+            stored = await cursor.fetchone()
+            await change(connection, PLACES, partitions=4)
+            return stored, (await load(connection, 4)).partitions
+
+    return asyncio.run(ask())
+
+
+def test_it_stores_how_many_partitions_it_made(config, settings, clean_topics):
+    """Seen: the number went into Kafka alone; the first import then stored the default."""
+    asyncio.run(forget(clean_topics))
+    try:
+        cli.migrate_command(config, 6)
+        assert district(settings) == ((6,), 6)
+        cli.migrate_command(config, None)
+        with pytest.raises(BadInput, match="--partitions 4: the district has 6, for life"):
+            cli.migrate_command(config, 4)
+    finally:
+        asyncio.run(renew(clean_topics))
+    with pytest.raises(BadInput, match="has 4 partitions, the district 6"):
+        cli.migrate_command(config, None)
+
+
+def test_a_number_that_the_topics_refuse_is_not_stored(config, settings):
+    with pytest.raises(BadInput, match="has 4 partitions, the district 8"):
+        cli.migrate_command(config, 8)
+    cli.migrate_command(config, None)
+    assert district(settings) == ((4,), 4)
