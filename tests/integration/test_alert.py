@@ -15,124 +15,16 @@ from fix_alerting import (
     MINUTE,
     OLD_SECRET,
     SECRET,
-    get_database,
-    ids,
-    make_district,
-    make_signal,
     process,
     receiver,
 )
+from fix_house import get
 
-from alerting import contacts
-from sizao import clock, frame, kafka, topics
-from sizao import signal as signals
-from sizao.db import connected, migrate
-from sizao.kafka import KafkaSettings, Outgoing, Producer, Reader
-from sizao.registry.write import Change, DeviceRow, apply
+from sizao import clock, frame, topics
+from sizao.kafka import Reader
 from sizao.signal import Tier
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-async def house(servers, postgres_db, tmp_path):
-    """A migrated, peopled database and a settings file; topics are shared by the run."""
-    place = servers.addresses
-    database = get_database(servers, postgres_db, tmp_path)
-    log = KafkaSettings(bootstrap=place.kafka_bootstrap)
-    async with connected(database, "test") as connection:
-        await migrate(connection)
-        await make_district(connection)
-        site, devices = await ids(connection)
-    await kafka.make_topics(log, partitions=4)
-    return House(database, log, site, devices, tmp_path)
-
-
-class House:
-    def __init__(self, database, log, site, devices, folder):
-        self.database, self.log, self.folder = database, log, folder
-        self.site, self.devices = site, devices
-        self.secret = folder / "station.key"
-        self.secret.write_text(f"{SECRET}\n{OLD_SECRET}\n")
-        self.config = folder / "sizao.yaml"
-
-    def configure(self):
-        settings = {
-            "kafka": self.log.model_dump(),
-            "database": self.database.model_dump(),
-            "alert": {"name": "a0", "delivery": {"attempt_deadline_s": 2, "poll_s": 0.2}},
-        }
-        self.config.write_text(json.dumps(settings))
-        return str(self.config)
-
-    async def respond(self, url, **more):
-        entry = {
-            "name": "station",
-            "area": "C1",
-            "kinds": ["fire"],
-            "min_tier": "early",
-            "channels": [{"channel": "webhook", "url": url, "secret_file": str(self.secret)}],
-            **more,
-        }
-        file = self.folder / "responders.yaml"
-        file.write_text(json.dumps({"responders": [entry]}))
-        async with connected(self.database, "test") as connection:
-            await contacts.store(connection, contacts.read(file, {"D", "C1", "S1"}))
-
-    async def start_here(self):
-        """Offsets at the log's end: other tests have written into the same topics."""
-        names = [topics.SIGNALS.name, topics.CONDITIONS.name]
-        reader = Reader(self.log, [(n, p) for n in names for p in range(4)], client_id="test")
-        await reader.start()
-        ends = await reader.ends()
-        await reader.stop()
-        async with connected(self.database, "test") as connection:
-            for (topic, partition), end in ends.items():
-                await connection.execute(
-                    "INSERT INTO alert_offset VALUES (%s, %s, %s, %s)", (topic, partition, end, 0)
-                )
-
-    async def say(self, *found, topic=topics.SIGNALS):
-        records = []
-        for one in found:
-            value = one if isinstance(one, bytes) else signals.encode(one)
-            headers = (
-                [(frame.CRC_HEADER, frame.crc(value))]
-                if isinstance(one, bytes)
-                else signals.headers(one, value)
-            )
-            records.append(Outgoing(topic=topic.name, partition=1, value=value, headers=headers))
-        producer = Producer(self.log, client_id="test")
-        await producer.start()
-        await producer.send(records)
-        await producer.stop()
-
-    async def ask(self, query, *parameters, run=False):
-        """Rows of a query; `run`: a statement that has none."""
-        async with connected(self.database, "test") as connection:
-            cursor = await connection.execute(query, parameters)
-            return [] if run else await cursor.fetchall()
-
-    async def told(self, log, text, deadline_s=20):
-        """Wait until the log says so."""
-        end = clock.monotonic_s() + deadline_s
-        while text not in log.read_text():
-            assert clock.monotonic_s() < end, f"never said: {text}"
-            await asyncio.sleep(0.05)
-
-    async def until(self, query, deadline_s=20):
-        """Poll the database until a query says yes."""
-        end = clock.monotonic_s() + deadline_s
-        while clock.monotonic_s() < end:
-            (row,) = await self.ask(query)
-            if row[0]:
-                return
-            await asyncio.sleep(0.05)
-        raise AssertionError(query)
-
-    def fire(self, device="heat-1", **more):
-        more = {"at": clock.now_us(), **more}
-        return make_signal(self.devices[device], site=self.site, **more)
 
 
 async def test_a_fire_is_an_incident_a_signed_page_and_a_record_for_the_exchange(house):
@@ -186,86 +78,6 @@ async def _exchange(house, incident):
                 found.append(json.loads(record.value))
     await reader.stop()
     return found
-
-
-def _get(url):
-    with urllib.request.urlopen(url) as answer:
-        return answer.read().decode()
-
-
-async def test_poison_is_counted_and_the_fire_behind_it_pages(house):
-    await house.start_here()
-    nul = house.fire("heat-2", evidence={"text\u0000": "a\u0000b"})
-    big = make_signal(1 << 40, at=clock.now_us())
-    with receiver() as station:
-        await house.respond(station.url)
-        log = house.folder / "log"
-        with process("alert", "--config", house.configure(), log=log):
-            await house.say(b"not json", big, nul, house.fire())
-            station.wait(2)
-            await house.until("SELECT count(*) = 2 FROM signal")
-            page = re.search(r'"http": "(http[^"]+)"', log.read_text())[1]
-            series = _get(f"{page}/metrics")
-            assert 'sizao_alert_bad_records_total{reason="headers"} 1.0' in series
-            assert 'sizao_alert_bad_records_total{reason="bounds"} 1.0' in series
-            assert 'sizao_alert_attempts_total{outcome="gone"} 0.0' in series
-            assert "sizao_alert_signal_to_first_send_seconds_count 2.0" in series
-            ready = json.loads(_get(f"{page}/readyz"))
-            assert ready["responders"] == 1
-
-
-async def test_what_the_database_refuses_costs_nobody_else_a_page(house):
-    """Whole, alone, without its evidence; only then passed by."""
-    await house.start_here()
-    await house.ask("ALTER TABLE signal ADD CHECK (NOT evidence ? 'bad')", run=True)
-    await house.ask("ALTER TABLE signal ADD CHECK (subject <> 'worse')", run=True)
-    worse = house.fire("heat-2", subject="worse")
-    with receiver() as station:
-        await house.respond(station.url)
-        log = house.folder / "log"
-        with process("alert", "--config", house.configure(), log=log):
-            await house.say(worse, house.fire(evidence={"bad": 1}), house.fire("heat-2"))
-            station.wait(2)
-            await house.until("SELECT count(*) = 2 FROM signal")
-            page = re.search(r'"http": "(http[^"]+)"', log.read_text())[1]
-            series = _get(f"{page}/metrics")
-    assert 'sizao_alert_bad_records_total{reason="store_refused"} 1.0' in series
-    assert "sizao_alert_stored_bare_total 1.0" in series
-
-
-async def test_a_fault_of_the_schema_is_waited_out_and_skips_no_fire(house):
-    await house.start_here()
-    await house.ask("ALTER TABLE message RENAME COLUMN why TO gone", run=True)
-    with receiver() as station:
-        await house.respond(station.url)
-        log = house.folder / "log"
-        with process("alert", "--config", house.configure(), log=log) as running:
-            await house.say(house.fire())
-            await house.told(log, "not the records' fault")
-            await house.ask("ALTER TABLE message RENAME COLUMN gone TO why", run=True)
-            station.wait(1)
-            assert running.poll() is None
-
-
-async def test_a_test_device_of_this_very_moment_does_not_page_as_a_real_one(house):
-    await house.start_here()
-    with receiver() as station:
-        await house.respond(station.url)
-        log = house.folder / "log"
-        with process("alert", "--config", house.configure(), log=log):
-            await house.say(house.fire("test-3"))
-            await house.until("SELECT count(*) = 1 FROM signal")
-            async with connected(house.database, "test") as connection:
-                new = DeviceRow("new-5", "gw", "heat", "S1", mark="test")
-                applied = await apply(connection, Change(devices=[new]), cause="test", partitions=4)
-                _, devices = await ids(connection)
-            await house.say(
-                make_signal(devices["new-5"], at=clock.now_us(), site=house.site, generation=2)
-            )
-            await house.until("SELECT count(*) = 2 FROM signal")
-    assert applied
-    assert await house.ask("SELECT DISTINCT nature FROM signal") == [("test",)]
-    assert not station.got
 
 
 async def test_killed_between_acceptance_and_record_it_sends_again_under_the_same_id(house):
@@ -362,7 +174,7 @@ async def _kafka_is(page, *, there):
     until_s = clock.monotonic_s() + 20
     while clock.monotonic_s() < until_s:
         try:
-            ready = json.loads(_get(f"{page}/readyz"))["ready"]
+            ready = json.loads(get(f"{page}/readyz"))["ready"]
         except urllib.error.HTTPError as error:
             with error:
                 ready = json.loads(error.read())["ready"]

@@ -3,112 +3,25 @@
 from __future__ import annotations
 
 import pytest
+from fix_incident import MINUTE, T0, Desk, make
 
-from alerting.book import Book
 from alerting.incident import (
     allowed,
-    decide,
     incident_id,
     message_id,
     nature_of,
     transition_id,
 )
 from alerting.model import (
-    Action,
     Became,
-    Conflict,
-    Incident,
     Key,
     Nature,
     NotAllowed,
-    Recorded,
     State,
-    Transition,
     Verdict,
     What,
 )
-from sizao import signal as signals
-from sizao.signal import Kind, Phase, Signal, Subject, SubjectType, Tier
-
-T0 = 1_760_000_000_000_000
-MINUTE = 60_000_000
-
-
-def make(
-    device=1,
-    *,
-    at=T0,
-    onset=None,
-    tier=Tier.ALARM,
-    phase=Phase.RAISE,
-    kind=Kind.FIRE,
-    site=7,
-    self_test=False,
-    received=None,
-) -> Signal:
-    return signals.make(
-        rule="direct",
-        rule_version=1,
-        kind=kind,
-        tier=tier,
-        phase=phase,
-        subject=Subject(type=SubjectType.DEVICE, id=str(device)),
-        site=site,
-        device=device,
-        onset_us=at if onset is None else onset,
-        event_us=at,
-        received_us=at if received is None else received,
-        generation=1,
-        evidence={},
-        self_test=self_test,
-    )
-
-
-class Desk:
-    """A book, and what it said."""
-
-    def __init__(self):
-        self.book = Book()
-        self.transitions: list[Transition] = []
-        self.became: list[Became] = []
-        self.now = T0
-
-    def hear(self, signal, nature=Nature.REAL, after=1_000_000):
-        self.now = max(self.now, signal.event_us + after)
-        return self._keep(self.book.hear(signal, nature, self.now))
-
-    def act(self, what, key=None, **more):
-        key = key or next(iter(self.book.newest))
-        incident = self.book.newest[key]
-        self.now += 1
-        action = Action(
-            id=f"act{self.now}",
-            actor="duty",
-            what=what,
-            expected_version=incident.version,
-            **more,
-        )
-        self.book.newest[key], effects = decide(incident, action, self.now)
-        return self._keep(effects)
-
-    def close(self, verdict=Verdict.FIRE, cause=""):
-        self.act(What.ACKNOWLEDGED)
-        self.act(What.VERDICT, verdict=verdict, cause=cause)
-        self.act(What.CLOSED)
-
-    def _keep(self, effects):
-        self.transitions += [e for e in effects if isinstance(e, Transition)]
-        self.became += [e.became for e in effects if isinstance(e, Recorded)]
-        return effects
-
-    @property
-    def whats(self):
-        return [transition.what for transition in self.transitions]
-
-    @property
-    def incident(self) -> Incident:
-        (found,) = self.book.newest.values()
-        return found
+from sizao.signal import Kind, Phase, Tier
 
 
 def test_ids_are_these_to_the_last_digit():
@@ -388,47 +301,6 @@ def test_late_is_said():
     desk.hear(make(), after=5 * MINUTE)
     assert desk.incident.late
     assert desk.transitions[0].late
-
-
-def test_an_action_on_an_old_version_is_a_conflict_and_changes_nothing():
-    desk = Desk()
-    desk.hear(make())
-    action = Action(id="a", actor="duty", what=What.ACKNOWLEDGED, expected_version=0)
-    with pytest.raises(Conflict, match="version 1, not 0"):
-        decide(desk.incident, action, desk.now)
-
-
-@pytest.mark.parametrize(
-    ("what", "more", "said"),
-    [
-        (What.CLOSED, {}, "cannot be closed"),
-        (What.JOINED, {}, "no action of a person"),
-        (What.VERDICT, {}, "expected one of"),
-        (What.ACKNOWLEDGED, {"verdict": Verdict.FIRE}, "only there"),
-        (What.VERDICT, {"verdict": Verdict.FALSE_ALARM}, "needs its cause"),
-        (What.VERDICT, {"verdict": Verdict.FIRE, "cause": "x" * 501}, "at most"),
-    ],
-)
-def test_a_wrong_action_is_refused_with_its_reason(what, more, said):
-    desk = Desk()
-    desk.hear(make())
-    with pytest.raises(NotAllowed, match=said):
-        desk.act(what, **more)
-    assert desk.incident.version == 1
-
-
-def test_closing_needs_a_verdict():
-    desk = Desk()
-    desk.hear(make())
-    desk.act(What.ACKNOWLEDGED)
-    with pytest.raises(NotAllowed, match="without a verdict"):
-        desk.act(What.CLOSED)
-
-
-def test_an_action_without_an_incident_is_refused():
-    action = Action(id="a", actor="duty", what=What.CLOSED, expected_version=1)
-    with pytest.raises(NotAllowed):
-        decide(None, action, T0)
 
 
 @pytest.mark.parametrize(
