@@ -38,19 +38,37 @@ def known(fire: Fire, fixed_s: float) -> list[Row]:
 
 
 def read(database: DatabaseSettings, site: str, ignition_us: int) -> list[Row]:
-    """First signal of each tier at the burning site, from the time-series store."""
+    """First signal of each tier at the burning site, and what a second device made urgent, from
+    the time-series store.
+    """
 
-    async def query() -> list[tuple[Any, ...]]:
+    async def query() -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
         async with connected(database, "timeline") as connection:
-            return await _signals(connection, site)
+            return await _signals(connection, site), await _seconds(connection, site)
 
+    signals, seconds = asyncio.run(query())
     rows = []
-    for tier, event_us, rule, key, evidence in asyncio.run(query()):
+    for tier, event_us, rule, key, evidence in signals:
         words = evidence if isinstance(evidence, dict) else json.loads(evidence)
         rows.append(
             Row((event_us - ignition_us) / SECOND_US, "signal", f"{tier}: {rule}", _why(key, words))
         )
+    for event_us, key in seconds:
+        after_s = (event_us - ignition_us) / SECOND_US
+        rows.append(Row(after_s, "signal", "urgent: second device", f"{key} is in alarm too"))
     return rows
+
+
+async def _seconds(connection: Connection, site: str) -> list[tuple[Any, ...]]:
+    cursor = await connection.execute(
+        "SELECT t.event_us, d.key FROM transition t JOIN signal s ON s.id = t.cause"
+        " JOIN area a ON a.id = s.site AND a.to_gen IS NULL"
+        " JOIN device d ON d.id = s.device AND d.to_gen IS NULL"
+        " WHERE a.code = %s AND t.what = 'raised' AND t.after ->> 'tier' = 'urgent'"
+        " AND s.tier <> 'urgent' ORDER BY t.event_us LIMIT 1",
+        (site,),
+    )
+    return await cursor.fetchall()
 
 
 async def _signals(connection: Connection, site: str) -> list[tuple[Any, ...]]:
