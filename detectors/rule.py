@@ -99,7 +99,7 @@ def tick_of(rule: Rule) -> Tick | None:
 
 
 def key_of(rule: Rule) -> str:
-    """Name of the rule's block in a snapshot: a new version starts cold."""
+    """Name of the rule's block in a snapshot: a new version finds none, and warms up."""
     return f"{rule.NAME}@{rule.VERSION}"
 
 

@@ -5,7 +5,8 @@ arrays' names in order), then the arrays as .npy, then the waiting frames. Colum
 untouched are stored as (places, values): at 400,000 devices almost nobody is in alarm.
 
 A file that cannot be read gives way to the next older. A block is kept under the rule's name and
-version; a rule of another version, or with other columns, starts cold and the others keep theirs.
+version; a rule of another version, or with other columns, starts cold (the loop warms it up, see
+detectors/fold.py) and the others keep theirs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from detectors import state as folds
 from detectors.rule import Array, Block, Column, empty_block, move_block
-from detectors.state import Setup, State, columns_of
+from detectors.state import Last, Setup, State, columns_of
 from sizao import frame
 from sizao.errors import Permanent
 from sizao.registry.model import Registry
@@ -83,6 +84,7 @@ def pack(state: State) -> bytes:
         "lane": state.lane,
         "partition": state.partition,
         "next_offset": state.next_offset,
+        "last": state.last,
         "generation": state.view.generation,
         "clock_us": state.clock_us,
         "ticked_s": state.ticked_s,
@@ -125,6 +127,7 @@ def _unpack(content: bytes, registry: Registry, setup: Setup) -> tuple[State, li
     view = registry.at(int(head["generation"]))
     state = folds.start(Lane(head["lane"]), int(head["partition"]), view, setup)
     state.next_offset = int(head["next_offset"])
+    state.last = Last(*head["last"]) if head["last"] else None
     state.clock_us = int(head["clock_us"])
     state.ticked_s = int(head["ticked_s"])
     for writer in state.heard_us:

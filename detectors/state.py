@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -118,6 +118,19 @@ def _groups(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+class Last(NamedTuple):
+    """Which frame stands before `next_offset`: no two have the same writer and sequence."""
+
+    writer: str
+    sequence: int
+    received_us: int
+
+
+def last_of(frame: Frame) -> Last:
+    """What names a frame."""
+    return Last(frame.writer, frame.sequence, frame.received_us)
+
+
 @dataclass(slots=True)
 class State:
     """A fold. `fold` mutates it in place; `blocks` by `key_of(rule)`, and FEATURES."""
@@ -135,6 +148,7 @@ class State:
     lookup: npt.NDArray[np.int32]  # slot by registry id; the last item stands for unknown ids
     blocks: dict[str, Block]
     next_offset: int = 0
+    last: Last | None = None  # None where the record was no frame, or is not known
     clock_us: int = 0
     ticked_s: int = 0
     heard_us: dict[str, int] = field(default_factory=dict)  # newest received_us by writer
@@ -227,13 +241,13 @@ def fold(state: State, view: View, frame: Frame, offset: int) -> tuple[State, li
         # Once a second of the log's clock: with 40,000 onsets on, a look costs 0.3 ms.
         state.ticked_s = state.clock_us // SECOND_US
         found += _tick(state)
-    state.next_offset = offset + 1
+    state.next_offset, state.last = offset + 1, last_of(frame)
     return state, found
 
 
 def skip(state: State, offset: int) -> None:
     """Pass over a record that is no frame."""
-    state.next_offset = offset + 1
+    state.next_offset, state.last = offset + 1, None
 
 
 def _advance(state: State, frame: Frame) -> None:

@@ -87,6 +87,7 @@ def frame(
     generation: int = 1,
     writer: str = "b0.telemetry",
     flags: int = 0,
+    sequence: int = 0,
 ) -> Frame:
     """A frame received at its newest event time unless said otherwise."""
     event_us = np.array([T0_US + round(at * SECOND_US) for _, at, _ in readings], np.int64)
@@ -102,7 +103,7 @@ def frame(
         received_us=received_us,
         generation=generation,
         writer=writer,
-        sequence=0,
+        sequence=sequence,
     )
 
 

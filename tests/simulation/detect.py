@@ -14,7 +14,8 @@ from detectors import begin as places
 from detectors import record as records_of
 from detectors import rules, snapshot
 from detectors import state as folds
-from detectors.detect import WARM_UP_S, _outgoing
+from detectors.detect import _outgoing
+from detectors.placing import WARM_UP_S
 from detectors.snapshot import KEPT, RefusedError
 from detectors.state import Setup, State
 from sizao.errors import BadRecord

@@ -16,15 +16,22 @@ from detectors.settings import DetectSection, shard_of
         (None, 20, Begin(seek=20, warm=True)),
         (None, 9, Begin(seek=10, gap=Gap.EXPIRED)),
         (None, 21, Begin(seek=10, gap=Gap.SHORTER)),
-        (12, None, Begin(seek=12)),
-        (12, 15, Begin(seek=12)),
-        (20, 15, Begin(seek=20)),
+        (10, None, Begin(seek=10)),
+        (12, None, Begin(seek=12, check=True)),
+        (12, 15, Begin(seek=12, check=True)),
+        (20, 15, Begin(seek=20, check=True)),
         (9, 15, Begin(seek=10, gap=Gap.EXPIRED)),
         (21, 15, Begin(seek=10, gap=Gap.SHORTER)),
     ],
 )
 def test_where_to_begin_in_a_log_from_10_to_20(kept, committed, expected):
     assert begin(kept=kept, committed=committed, first=10, end=20) == expected
+
+
+@pytest.mark.parametrize("kept", [12, 20, 21, 9])
+def test_a_log_that_is_another_is_read_from_its_start(kept):
+    begins = begin(kept=kept, committed=15, first=10, end=20, replaced=True)
+    assert begins == Begin(seek=10, gap=Gap.REPLACED)
 
 
 def test_shards_share_all_partitions_between_them():
