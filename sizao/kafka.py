@@ -37,6 +37,7 @@ _RETRY_BACKOFF_MS = 250  # 100, the default, writes 60 error lines a second into
 _METADATA_AGE_MS = 30_000
 _FETCH_BYTES = 1 << 20
 _FETCH_TOTAL_BYTES = 16 << 20
+_ANY_MS = str((1 << 63) - 1)
 _RECORD_BYTES_MAX = 2 << 20  # rejects keep 1 MiB payloads byte-exact, with headers
 # Kafka's limit of a topic counts the batch, so records that fit one by one were refused for good
 # when a storm put them into one. A record larger than this travels alone.
@@ -373,6 +374,10 @@ def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
         "retention.ms": str(topic.retention_ms),
         "max.message.bytes": str(topic.record_bytes_max),
         "message.timestamp.type": "CreateTime",
+        # A bridge's stamps never go back: once its clock was an hour ahead, so are they until the
+        # wall catches up. Kafka's default refuses those for good, and ended the bridge each time.
+        "message.timestamp.before.max.ms": _ANY_MS,
+        "message.timestamp.after.max.ms": _ANY_MS,
     }
     return NewTopic(topic.name, partitions, replication, topic_configs=config)
 

@@ -8,11 +8,11 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 
-from sizao import frame, kafka, signal
+from sizao import clock, frame, kafka, signal
 from sizao.errors import BadInput, BadRecord, Permanent, Retriable
 from sizao.kafka import KafkaSettings, OffsetGone, Outgoing, Producer, Reader
 from sizao.signal import SignalFault
-from sizao.topics import READINGS, REJECTS, SIGNALS
+from sizao.topics import COMMANDS, READINGS, REJECTS, SIGNALS
 
 WHERE = (SIGNALS.name, 0)
 
@@ -171,6 +171,13 @@ async def test_questions_to_a_killed_broker_are_retriable_and_stopping_ends(serv
         await reader.stop()
     finally:
         await asyncio.to_thread(servers.kafka.start)
+
+
+async def test_a_record_whose_time_lies_far_off_is_taken(producer):
+    """By default Kafka refuses what is an hour ahead, for good: a wrong clock ended the bridge."""
+    for timestamp_ms in (0, clock.now_us() // 1000 + 86_400_000, 4_070_908_800_000):
+        # A topic that no test reads by time.
+        await producer.send([replace(record(topic=COMMANDS.name), timestamp_ms=timestamp_ms)])
 
 
 async def test_topics_are_made_once(clean_topics):
