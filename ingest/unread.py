@@ -123,6 +123,6 @@ def record(district: District, said: Signal) -> Outgoing:
         partition=max(area.partition, 0) if area else 0,
         key=said.subject.id.encode(errors="backslashreplace"),
         value=value,
-        headers=signal.headers(said, value),
+        headers=signal.headers(said, value, "bridge"),
         timestamp_ms=said.received_us // 1000,
     )

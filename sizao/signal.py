@@ -224,13 +224,13 @@ def encode(signal: Signal) -> bytes:
     return value
 
 
-def headers(signal: Signal, value: bytes) -> list[tuple[str, bytes]]:
-    """CloudEvents attributes (Kafka binding, binary mode) and the crc."""
+def headers(signal: Signal, value: bytes, process: str = "detect") -> list[tuple[str, bytes]]:
+    """CloudEvents attributes (Kafka binding, binary mode) and the crc. `process`: who says it."""
     time = datetime.fromtimestamp(signal.event_us / 1e6, UTC).isoformat()
     return [
         ("ce_specversion", b"1.0"),
         ("ce_id", signal.id.encode()),
-        ("ce_source", f"/sizao/detect/{signal.rule}".encode()),
+        ("ce_source", f"/sizao/{process}/{signal.rule}".encode()),
         ("ce_type", CE_TYPE.encode()),
         ("ce_time", time.encode()),
         ("ce_dataschema", CE_SCHEMA.encode()),
