@@ -27,6 +27,7 @@ from sizao.settings import HttpSettings, load_or_last_good, state_folder
 from sizao.topics import ALARMS, READINGS
 
 HOUR_US = 3_600_000_000
+_LANES = {READINGS.name: "readings", ALARMS.name: "alarms"}  # as /progress calls them
 _AHEAD_US = 600_000_000  # the next hour's partition is made so long before it begins
 _FETCH_BYTES_MIN = 512 * 1024  # Kafka waits for so much, or half a second: it costs by request
 _WAIT_MS = 1_000
@@ -192,7 +193,13 @@ class Archive:
             if begin.check:
                 self._checks.add(pair)
             reader.seek(pair, begin.seek)
-        self._batch = Batch(places=stored)
+        self._forget(Batch(places=stored))
+
+    def _forget(self, batch: Batch) -> None:
+        """Begin a batch; nothing is read and not stored."""
+        self._batch = batch
+        for lane in _LANES.values():
+            self._service.holds(lane, None)
 
     async def _mend(self, pair: Partition, place: Place, gap: Gap, first: int) -> Place:
         """Move a stored offset to where the log can be read on; returns the new place."""
@@ -227,7 +234,8 @@ class Archive:
             records = await self._reader.fetch(_WAIT_MS)
             if records:
                 self._reading.moved()
-                self._service.passed("in")
+            for lane in {_LANES[record.topic] for record in records}:
+                self._service.passed(f"{lane}.in")
             for record in records:
                 if not await self._checked(record):
                     return
@@ -241,6 +249,9 @@ class Archive:
     def _count(self, record: Incoming) -> None:
         if record.offset < self._batch.places[record.topic, record.partition].next_offset:
             return  # the one that was read only to be checked
+        lane = _LANES[record.topic]
+        if self._service.oldest[lane] is None:
+            self._service.holds(lane, clock.monotonic_s())
         reason = self._batch.take(record)
         if reason:
             self._series.skipped.add(reason)
@@ -263,8 +274,10 @@ class Archive:
         rows = build(self._batch.frames)
         await self._service.patiently("database", partial(self._attempt, rows))
         self._stored_s = clock.monotonic_s()
+        for lane in {_LANES[topic] for topic, _ in self._batch.began}:
+            self._service.passed(f"{lane}.out")
+            self._service.holds(lane, None)
         if rows.count:
-            self._service.passed("out")
             newest_us = max(frame.received_us for frame in self._batch.frames)
             self._series.lag.set((clock.now_us() - newest_us) / 1e6)
             self._series.rows.inc(rows.count)

@@ -69,10 +69,15 @@ class Stage:
 
 @dataclass
 class Service:
-    """One process. Rooms set `ready`, `facts` and `progress`; the pages show them.
+    """One process. Rooms set `ready` and `facts`, and tell what passes; the pages show it.
 
     A room names what it waits for (`needs`) before it first waits: a process whose list is still
     empty would look ready.
+
+    `/progress` speaks by lane, which is whatever flows on its own: in the bridge `alarm` and
+    `telemetry`, elsewhere the topic's short name (`readings`, `alarms`, `signals`). `record_age_s`
+    has `<lane>.in` and `<lane>.out` once a record passed; `oldest_unacknowledged_s` has each lane
+    that holds records its source still remembers, 0 while it holds none.
     """
 
     name: str
@@ -81,6 +86,7 @@ class Service:
     ready: dict[str, bool] = field(default_factory=dict)
     facts: dict[str, object] = field(default_factory=dict)
     progress: dict[str, float] = field(default_factory=dict)  # name -> monotonic s of last record
+    oldest: dict[str, float | None] = field(default_factory=dict)  # lane -> monotonic s
     stages: dict[str, Stage] = field(default_factory=dict)
     began: bool = False
     beat_s: float = 0.0
@@ -95,9 +101,13 @@ class Service:
         self.stages[name] = Stage(name, probe, limit_s)
         return self.stages[name]
 
-    def passed(self, lane: str) -> None:
-        """A record went in or out of `lane`, for `/progress`."""
-        self.progress[lane] = clock.monotonic_s()
+    def passed(self, name: str) -> None:
+        """A record went through `<lane>.in` or `<lane>.out`."""
+        self.progress[name] = clock.monotonic_s()
+
+    def holds(self, lane: str, since_s: float | None) -> None:
+        """Since when a lane holds its oldest unacknowledged record: monotonic, or None."""
+        self.oldest[lane] = since_s
 
     async def patiently(self, what: str, attempt: Callable[[], Awaitable[Result]]) -> Result:
         """Call until it does not raise Retriable, with jittered back-off up to 5 s.
@@ -282,8 +292,16 @@ class Page:
 
     def _progress(self) -> tuple[bool, dict[str, object]]:
         now_s = clock.monotonic_s()
-        ages = {lane: round(now_s - at, 3) for lane, at in dict(self._service.progress).items()}
+        ages = {name: round(now_s - at, 3) for name, at in dict(self._service.progress).items()}
+        oldest = {
+            lane: 0.0 if since_s is None else round(now_s - since_s, 3)
+            for lane, since_s in dict(self._service.oldest).items()
+        }
         waits = {
             stage.name: round(stage.waited_s(now_s), 3) for stage in self._service.stages.values()
         }
-        return True, {"record_age_s": ages, "waiting_s": waits}
+        return True, {
+            "record_age_s": ages,
+            "oldest_unacknowledged_s": oldest,
+            "waiting_s": waits,
+        }

@@ -6,6 +6,7 @@ import sys
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import psycopg
@@ -198,6 +199,12 @@ async def test_every_reading_is_a_row_and_bad_records_are_passed_by(place):
         assert value_of(service, skipped, reason=FrameFault.CRC_MISSING) == 1
         assert value_of(service, "rows_total") == 40 * ROWS
         assert service.ready == {"kafka": True, "database": True}
+        assert service.progress.keys() == {"readings.in", "readings.out", "alarms.in", "alarms.out"}
+        await until(partial(waiting, service, 0))
+
+
+async def waiting(service, lanes):
+    return sum(since_s is not None for since_s in service.oldest.values()) == lanes
 
 
 async def test_heartbeats_move_the_offset_and_store_nothing(place):
@@ -282,15 +289,17 @@ async def test_without_compare_and_set_two_would_double(place, monkeypatch):
 async def test_postgres_killed_in_the_middle_loses_and_doubles_nothing(servers, place, commit):
     name = place.settings.database.name
     await place.query(f"ALTER DATABASE {name} SET synchronous_commit = {commit}")
-    async with archiving(place.settings):
+    async with archiving(place.settings) as (service,):
         for turn in range(30):
             await place.send(8)
             if turn in {8, 20}:
                 await asyncio.to_thread(servers.postgres.kill)
             if turn in {14, 24}:
+                await until(partial(waiting, service, 2))
                 await asyncio.to_thread(servers.postgres.start)
             await asyncio.sleep(0.1)
         await place.caught_up()
+        await until(partial(waiting, service, 0))
 
 
 async def test_kafka_killed_in_the_middle_loses_and_doubles_nothing(servers, place):

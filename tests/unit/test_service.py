@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from sizao import log, service
+from sizao import clock, log, service
 from sizao.errors import BadInput, Permanent, Retriable
 from sizao.metrics import Metrics
 from sizao.settings import HttpSettings
@@ -115,7 +115,9 @@ def test_the_pages(one, page):
     one.ready = {"kafka": True, "mqtt": False}
     one.facts["generation"] = 7
     one.metrics.counter("frames", "Frames written.").inc()
-    one.passed("alarm")
+    one.passed("alarm.in")
+    one.holds("alarm", clock.monotonic_s() - 3)
+    one.holds("telemetry", None)
     status, text = get(page, "/readyz")
     assert (status, json.loads(text)) == (
         503,
@@ -126,7 +128,9 @@ def test_the_pages(one, page):
     one.ready["mqtt"] = True
     assert get(page, "/readyz")[0] == 200
     assert "sizao_test_frames_total 1.0" in get(page, "/metrics")[1]
-    assert json.loads(get(page, "/progress")[1])["record_age_s"].keys() == {"alarm"}
+    told = json.loads(get(page, "/progress")[1])
+    assert told["record_age_s"].keys() == {"alarm.in"}
+    assert told["oldest_unacknowledged_s"] == {"alarm": pytest.approx(3, abs=1), "telemetry": 0}
     assert get(page, "/else")[0] == 404
     assert get(page, "/healthz")[0] == 503  # the loop never turned
 
