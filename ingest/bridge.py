@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 
 from ingest.check import check
-from ingest.lane import LaneLoop, Shared, kept_us
+from ingest.kept import kept_us
+from ingest.lane import LaneLoop, Shared
 from ingest.onboarding import operators, shipped
 from ingest.routes import District, district
 from ingest.settings import BridgeSettings
+from sizao import clock
 from sizao.clock import Rising
 from sizao.errors import BadInput
 from sizao.registry import cache
@@ -21,6 +23,8 @@ from sizao.service import Service
 from sizao.units import Lane
 
 _RECOMPILE_S = 0.25
+_CLOCKS_S = 5.0
+_AHEAD_S = 1.0  # below it the wall clock was merely corrected
 
 
 def first_start(settings: BridgeSettings) -> None:
@@ -60,6 +64,7 @@ async def body(settings: BridgeSettings, service: Service) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(source.follow(), name="registry")
         group.create_task(_recompile(shared, source, registry), name="recompile")
+        group.create_task(_tell_clocks(shared), name="clocks")
         for lane in lanes:
             group.create_task(lane.run(), name="lane")
 
@@ -86,3 +91,27 @@ def _tell_broken(service: Service, now: District) -> None:
     service.facts["broken_types"] = now.broken
     if now.broken and now.broken != before:
         service.logger.error("device types do not compile", faults=now.broken)
+
+
+async def _tell_clocks(shared: Shared) -> None:
+    """Say how far our own clock is ahead of the wall, and whose clocks are not believed.
+
+    Ours never goes back, not by a restart: if the wall was once set to tomorrow, all that arrives
+    is stamped tomorrow, microseconds apart, until then. Only a person can judge what that means.
+    """
+    service = shared.service
+    gauge = service.metrics.gauge("clock_ahead_seconds", "arrival stamps ahead of the wall clock")
+    was_ahead = False
+    while True:
+        ahead_s = max((shared.stamp() - clock.now_us()) / 1e6, 0.0)
+        gauge.set(ahead_s)
+        service.facts["clock_ahead_s"] = round(ahead_s, 3)
+        is_ahead = ahead_s > _AHEAD_S
+        if is_ahead and not was_ahead:
+            service.logger.error("arrivals are stamped ahead of the wall clock", ahead_s=ahead_s)
+        if was_ahead and not is_ahead:
+            service.logger.info("the wall clock has caught up with the stamps")
+        was_ahead = is_ahead
+        keys = shared.district.view.device_key
+        service.facts["device_clocks"] = shared.clock_errors.shown(keys)
+        await asyncio.sleep(_CLOCKS_S)

@@ -8,6 +8,7 @@ keep-alive it leaves; the broker keeps its queue, and what was not acknowledged 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -23,20 +24,53 @@ class Step(StrEnum):
     LEAVE = "leave"
 
 
+@dataclass(slots=True)
+class Held:
+    """What a lane has read and not acknowledged yet; `since_s`: when each was read, in order."""
+
+    size: int = 0
+    since_s: deque[float] = field(default_factory=deque)
+
+    @property
+    def messages(self) -> int:
+        """How many."""
+        return len(self.since_s)
+
+    @property
+    def oldest_s(self) -> float | None:
+        """When the oldest was read; None while nothing is held."""
+        return self.since_s[0] if self.since_s else None
+
+    def take(self, size: int, now_s: float) -> None:
+        """A message came."""
+        self.size += size
+        self.since_s.append(now_s)
+
+    def settle(self, size: int) -> None:
+        """The oldest is acknowledged, or its connection is gone."""
+        self.size -= size
+        self.since_s.popleft()
+
+
 @dataclass(slots=True, kw_only=True)
 class Flow:
-    """Bounds of one lane, and since when it has not read."""
+    """Bounds of one lane, since when it has not read, and whether it has left for that."""
 
     messages_max: int
     bytes_max: int
     pause_s_max: float
     stops_when_silent: bool
     paused_since_s: float | None = field(default=None, init=False)
+    left: bool = field(default=False, init=False)
+
+    def room(self, messages: int, size: int) -> bool:
+        """Whether one more message may be read: asked after each, for one may be a mebibyte."""
+        return messages < self.messages_max and size < self.bytes_max
 
     def full(self, messages: int, size: int, silent_s: float) -> bool:
         """Whether the lane may take no more now."""
         silent = self.stops_when_silent and silent_s > SILENT_S_MAX
-        return messages >= self.messages_max or size >= self.bytes_max or silent
+        return silent or not self.room(messages, size)
 
     def step(self, messages: int, size: int, silent_s: float, now_s: float) -> Step:
         """Decide this tick from what is held unacknowledged and how long Kafka has been silent."""
@@ -45,12 +79,21 @@ class Flow:
             return Step.READ
         if self.paused_since_s is None:
             self.paused_since_s = now_s
-        return Step.LEAVE if now_s - self.paused_since_s > self.pause_s_max else Step.PAUSE
+        self.left = now_s - self.paused_since_s > self.pause_s_max
+        return Step.LEAVE if self.left else Step.PAUSE
 
     def may_return(self, messages: int, size: int, silent_s: float) -> bool:
-        """After leaving: back once half the room is free, so that it does not leave at once."""
+        """Back once there is room; after leaving on purpose once half is free, so that it does not
+        leave at once.
+
+        Only then: a broker that restarted while Kafka was away found no alarm connection until
+        half of what was held had been written, though the bound was far.
+        """
         self.paused_since_s = None
-        return not self.full(2 * messages, 2 * size, silent_s)
+        share = 2 if self.left else 1
+        back = not self.full(share * messages, share * size, silent_s)
+        self.left = self.left and not back
+        return back
 
 
 @dataclass(slots=True)

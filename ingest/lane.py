@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ingest.flow import SILENT_S_MAX, Flow, Step, Tick
+from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick
+from ingest.kept import clock_file, filters_file, filters_text, keep, kept_filters
 from ingest.mqtt.client import Connection
 from ingest.mqtt.message import Message
-from ingest.plan import Desk, Plan, heartbeat_due_us, plan
+from ingest.plan import Desk, Plan, cut, heartbeat_due_s, plan
 from ingest.routes import District
 from ingest.series import ClockErrors, LaneSeries
 from ingest.settings import BridgeSettings
@@ -28,7 +29,6 @@ from sizao.service import Service
 from sizao.units import Lane
 
 _PACKETS_MAX = 2_000  # of one tick: 60 ms of paho, so that the other lane gets its turn
-_BATCH_MAX = 10_000  # messages of one plan; decoding them takes 50 ms
 _RETURN_S = 1.0
 _KEPT_EACH_US = 1_000_000
 
@@ -42,22 +42,6 @@ class Shared:
     stamp: Callable[[], int]
     district: District
     clock_errors: ClockErrors = field(default_factory=ClockErrors)
-
-
-def clock_file(state: Path, lane: Lane) -> Path:
-    """Where a lane keeps its newest `received_us`, which never goes back, not by a restart."""
-    return state / f"{lane}.clock"
-
-
-def kept_us(state: Path) -> int:
-    """The newest instant that some lane has written; 0 at the first start."""
-    newest = 0
-    for lane in Lane:
-        try:
-            newest = max(newest, int(clock_file(state, lane).read_text(encoding="ascii")))
-        except (OSError, ValueError):
-            continue
-    return newest
 
 
 class LaneLoop:
@@ -86,10 +70,11 @@ class LaneLoop:
         self._connection: Connection | None = None
         self._epoch = 0
         self._had_session = clock_file(section.state, lane).exists()
+        self._filters = kept_filters(section.state, lane)
         self._kept_us = 0
         self._buffer: list[Message] = []
-        self._held_messages = 0
-        self._held_bytes = 0
+        self._held = Held()
+        self._tick_s = 0.0
         self._arrived = asyncio.Event()
         self._listening = False
 
@@ -126,6 +111,7 @@ class LaneLoop:
             epoch=self._epoch,
             stamp=self._shared.stamp,
             take=self._take,
+            held=self._filters,
         )
         await connection.open()
         self._series.connects.inc()
@@ -138,11 +124,11 @@ class LaneLoop:
         self._connection = connection
         return connection
 
-    def _take(self, message: Message) -> None:
+    def _take(self, message: Message) -> bool:
         self._buffer.append(message)
-        self._held_messages += 1
-        self._held_bytes += len(message.payload) + len(message.topic)
+        self._held.take(message.size, self._tick_s)
         self._arrived.set()
+        return self._flow.room(self._held.messages, self._held.size)
 
     async def _pump(self, connection: Connection) -> str:
         """Read tick by tick until the connection dies or is left; returns why."""
@@ -160,8 +146,9 @@ class LaneLoop:
             if self._shared.district is not district:
                 district = self._shared.district
                 connection.subscribe(district.filters(self._lane))
+            self._keep_filters(connection.held)
             if step is Step.READ:
-                connection.read(_PACKETS_MAX)
+                self._read(connection, now_s)
             connection.tend(now_s)
             connection.flush()
             self._listening = step is Step.READ and connection.subscribed
@@ -171,20 +158,27 @@ class LaneLoop:
             await asyncio.sleep(due_s - clock.monotonic_s())
         return connection.dead
 
+    def _read(self, connection: Connection, now_s: float) -> None:
+        self._tick_s, before = now_s, self._held.messages
+        connection.read(_PACKETS_MAX)
+        if self._held.messages > before:
+            self._service.passed(f"{self._lane}.in")
+
     def _step(self, now_s: float) -> Step:
         silent_s = self._stage.waited_s(now_s)
         if self._service.ready.get(self._kafka) and silent_s > SILENT_S_MAX:
             self._service.ready[self._kafka] = False
-        self._series.held_messages.set(self._held_messages)
-        self._series.held_bytes.set(self._held_bytes)
-        return self._flow.step(self._held_messages, self._held_bytes, silent_s, now_s)
+        self._series.held_messages.set(self._held.messages)
+        self._series.held_bytes.set(self._held.size)
+        self._service.holds(self._lane, self._held.oldest_s)
+        return self._flow.step(self._held.messages, self._held.size, silent_s, now_s)
 
     async def _wait_to_return(self) -> None:
-        """Full jitter, and after leaving on purpose also until there is room again."""
+        """Full jitter, and until there is room: as much as `Flow` wants."""
         while True:
             await asyncio.sleep(random.uniform(0, _RETURN_S))  # noqa: S311 - jitter
             silent_s = self._stage.waited_s(clock.monotonic_s())
-            if self._flow.may_return(self._held_messages, self._held_bytes, silent_s):
+            if self._flow.may_return(self._held.messages, self._held.size, silent_s):
                 return
 
     # -- deliver ---------------------------------------------------------------------------------
@@ -195,7 +189,8 @@ class LaneLoop:
         self._stage.moved()
         while True:
             await self._wait_for_work()
-            batch, self._buffer = self._buffer[:_BATCH_MAX], self._buffer[_BATCH_MAX:]
+            count = cut(self._buffer)
+            batch, self._buffer = self._buffer[:count], self._buffer[count:]
             if self._buffer:
                 self._arrived.set()
             effects = plan(
@@ -203,6 +198,7 @@ class LaneLoop:
                 self._shared.district,
                 batch,
                 self._shared.stamp,
+                now_s=clock.monotonic_s(),
                 listening=self._listening,
             )
             if effects.records:
@@ -211,9 +207,9 @@ class LaneLoop:
 
     async def _wait_for_work(self) -> None:
         """Until a message has come, or a heartbeat is due."""
-        due_us = heartbeat_due_us(self._desk, self._shared.district.view.partitions)
+        due_s = heartbeat_due_s(self._desk, self._shared.district.view.partitions)
         # A lane that does not listen has no heartbeats to write, but may listen again soon.
-        wait_s = max((due_us - clock.now_us()) / 1e6, 0.0) if self._listening else 0.1
+        wait_s = max(due_s - clock.monotonic_s(), 0.0) if self._listening else 0.1
         try:
             async with asyncio.timeout(min(wait_s, 1.0)):
                 await self._arrived.wait()
@@ -235,14 +231,14 @@ class LaneLoop:
         for message in effects.messages:
             if connection is None or not connection.acknowledge(message):
                 self._series.stale_acks.inc()
-            self._held_messages -= 1
-            self._held_bytes -= len(message.payload) + len(message.topic)
+            self._held.settle(message.size)
         if connection is not None:
             connection.flush()
         self._series.written(effects)
         self._shared.clock_errors.note(effects.corrected_device, effects.corrected_us)
+        self._service.holds(self._lane, self._held.oldest_s)
         if effects.messages:
-            self._service.passed(self._lane)
+            self._service.passed(f"{self._lane}.out")
         if effects.frames:
             self._keep_clock()
 
@@ -251,12 +247,24 @@ class LaneLoop:
         if now_us - self._kept_us < _KEPT_EACH_US:
             return
         self._kept_us = now_us
-        file = clock_file(self._shared.settings.bridge.state, self._lane)
-        fresh = file.with_suffix(".new")
+        state = self._shared.settings.bridge.state
+        self._keep(clock_file(state, self._lane), str(now_us))
+
+    def _keep_filters(self, held: frozenset[str]) -> None:
+        """Before the broker hears of a new one, and after it has forgotten an old one."""
+        if held != self._filters:
+            self._filters = held
+            state = self._shared.settings.bridge.state
+            self._keep(filters_file(state, self._lane), filters_text(held))
+
+    def _keep(self, file: Path, text: str) -> None:
+        """A full disk must not stop the fire: it is told, and costs something at a restart only."""
+        fact = f"not_kept.{file.name}"
         try:
-            fresh.write_text(str(now_us), encoding="ascii")
-            fresh.replace(file)
-        except OSError as error:  # a full disk must not stop the fire; the clock guards restarts
-            if self._service.facts.get("clock_not_kept") != str(error):
-                self._service.facts["clock_not_kept"] = str(error)
-                self._service.logger.error("clock not kept", error=str(error))
+            keep(file, text)
+        except OSError as error:
+            if self._service.facts.get(fact) != str(error):
+                self._service.facts[fact] = str(error)
+                self._service.logger.error("not kept", file=str(file), error=str(error))
+        else:
+            self._service.facts.pop(fact, None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -83,3 +85,25 @@ class ClockErrors:
             self.last_us = np.pad(self.last_us, (0, missing))
         np.add.at(self.count, device, 1)
         self.last_us[device] = off_us
+
+    def shown(self, keys: Sequence[str], worst_max: int = 10) -> dict[str, object]:
+        """For `/readyz`: how many devices, and those that were corrected most often.
+
+        `keys`: device key by id, of a registry that is not older than what was noted.
+        """
+        worst = np.arange(len(self.count))
+        if len(worst) > worst_max:  # 6 ms of the loop at 400,000 devices; sorting all takes 30
+            worst = np.argpartition(self.count, -worst_max)[-worst_max:]
+        worst = worst[np.argsort(self.count[worst])[::-1]]
+        return {
+            "devices": int(np.count_nonzero(self.count)),
+            "worst": [
+                {
+                    "device": keys[device],
+                    "corrected": int(self.count[device]),
+                    "last_off_s": round(int(self.last_us[device]) / 1e6, 3),
+                }
+                for device in worst.tolist()
+                if self.count[device]
+            ],
+        }

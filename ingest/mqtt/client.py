@@ -65,13 +65,20 @@ class Connection:
         client_id: str,
         epoch: int,
         stamp: Callable[[], int],
-        take: Callable[[Message], None],
+        take: Callable[[Message], bool],
+        held: frozenset[str] = frozenset(),
     ) -> None:
-        """`take` gets each message, within `read`; `stamp` gives its arrival. Opens nothing yet."""
+        """Opens nothing yet.
+
+        `take` gets each message, within `read`, and says whether there is room for another; `stamp`
+        gives its arrival; `held`: topic filters that the session may hold from before.
+        """
         self._settings = settings
         self._epoch = epoch
         self._stamp = stamp
         self._take = take
+        self._room = True
+        self.held = held
         self.filters: tuple[str, ...] = ()
         self.session_present = False
         self.dead = ""
@@ -93,6 +100,7 @@ class Connection:
         self._client.on_disconnect = self._on_disconnect
         self._client.on_message = self._on_message
         self._client.on_subscribe = self._on_subscribe
+        self._client.on_unsubscribe = self._on_unsubscribe
 
     async def open(self) -> None:
         """Connect. Raises Retriable when that fails, in 10 s at the latest.
@@ -147,29 +155,38 @@ class Connection:
             await asyncio.sleep(_POLL_S)
 
     def subscribe(self, filters: Iterable[str]) -> None:
-        """Ask for what is new in `filters`; dies when the broker refuses or does not answer.
+        """Ask for what is new in `filters` and give up what else the session holds; dies when the
+        broker refuses or does not answer.
 
         The answer comes behind what the session holds, so nobody waits for it: see `subscribed`.
+        Whoever has to remember `held` writes it down before the next `flush`.
         """
         wanted = tuple(filters)
         new = [one for one in wanted if one not in self.filters]
-        self.filters = wanted
+        old = sorted(self.held.difference(wanted))
+        self.filters, self.held = wanted, self.held.union(wanted)
         if new and not self.dead:
             options = SubscribeOptions(qos=_QOS, retainHandling=_NO_NEW_RETAINED)
-            _, number = self._client.subscribe([(one, options) for one in new])
-            assert number is not None
-            self._asked[number] = new
-            self._asked_s = clock.monotonic_s()
+            self._ask(new, self._client.subscribe([(one, options) for one in new])[1])
+        if old and not self.dead:
+            self._ask(old, self._client.unsubscribe(old)[1])
+
+    def _ask(self, filters: list[str], number: int | None) -> None:
+        assert number is not None
+        self._asked[number] = filters
+        self._asked_s = clock.monotonic_s()
 
     @property
     def subscribed(self) -> bool:
-        """Whether the broker has granted all that was asked for."""
+        """Whether the broker has answered all that was asked for."""
         return bool(self.filters) and not self._asked and not self.dead
 
     def read(self, packets_max: int) -> int:
-        """Hand on what has arrived, at most so many packets; returns how many it read."""
-        count = 0
-        while count < packets_max and not self.dead and self._readable():
+        """Hand on what has arrived, at most so many packets and while there is room for messages;
+        returns how many packets it read.
+        """
+        count, self._room = 0, True
+        while self._room and count < packets_max and not self.dead and self._readable():
             code = self._client.loop_read()
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._died(f"read: {paho.error_string(code)}")
@@ -243,6 +260,8 @@ class Connection:
         if code.is_failure:
             self._died(f"refused: {code}")
         self.session_present = flags.session_present
+        if not flags.session_present:
+            self.held = frozenset()
         self._connected = True
         self.heard_s = clock.monotonic_s()
 
@@ -272,8 +291,23 @@ class Connection:
         if refused:
             self._died(f"subscription refused: {', '.join(refused)}")
 
+    def _on_unsubscribe(
+        self,
+        _client: paho.Client,
+        _user: object,
+        number: int,
+        codes: list[ReasonCode],
+        _properties: Properties | None,
+    ) -> None:
+        """What was given up, unless it is wanted again by now. A refusal is tried at the next
+        connection; meanwhile its messages come, and are dead letters at worst.
+        """
+        asked = self._asked.pop(number, [])
+        gone = {one for one, code in zip(asked, codes, strict=False) if not code.is_failure}
+        self.held -= gone.difference(self.filters)
+
     def _on_message(self, _client: paho.Client, _user: object, found: paho.MQTTMessage) -> None:
-        self._take(
+        self._room = self._take(
             Message(
                 found._topic,  # noqa: SLF001 - the bytes; `topic` would decode them at each access
                 bytes(found.payload),

@@ -19,3 +19,8 @@ class Message(msgspec.Struct, gc=False):
     dup: bool
     epoch: int
     packet_id: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of payload and topic: what holding it costs, roughly."""
+        return len(self.payload) + len(self.topic)

@@ -5,16 +5,22 @@ import json
 import secrets
 import ssl
 import subprocess
+import threading
+from dataclasses import replace
 
 import pytest
-from fix_bridge import HEAT, Device
-from fix_bridge_rig import PARTITIONS, Load, district, rig
+from fix_bridge import HEAT, SMOKE_HEAT, Device
+from fix_bridge_rig import BRIDGE_PASSWORD, PARTITIONS, Load, district, rig
+from fix_topics import renew
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from ingest import rejects
 from ingest.device_types.reasons import Reason
-from sizao import signal
+from ingest.kept import clock_file, kept_filters
+from sizao import clock, signal
 from sizao.topics import ALARMS, READINGS, REJECTS, SIGNALS
-from sizao.units import BY_NAME
+from sizao.units import BY_NAME, Lane
 
 
 @pytest.fixture
@@ -167,6 +173,108 @@ async def test_a_new_device_flows_without_a_restart(bridge, name):
     assert point in {of for of, _ in found}
     frames = bridge.frames_of(await bridge.records(READINGS, lambda _: True))
     assert all(one.generation == generation for one in frames if point in one.point)
+
+
+async def test_a_clock_that_was_once_wrong_ends_nothing(bridge, name, tmp_path):
+    """Kafka refused for good what was an hour ahead, and at each start the kept stamp was back."""
+    (tmp_path / "state").mkdir()
+    ahead_us = 3 * 3_600_000_000
+    clock_file(tmp_path / "state", Lane.ALARM).write_text(str(clock.now_us() + ahead_us))
+    try:
+        await bridge.start()
+        load = Load(bridge, name)
+        for _ in range(100):
+            load.send()
+        promised = await load.acknowledged()
+        assert promised <= (await bridge.readings(READINGS, promised)).keys()
+
+        def beats(records):
+            return sum(not one.rows for one in bridge.frames_of(records)) >= 6 * PARTITIONS
+
+        found = await bridge.records(READINGS, beats)
+        assert beats(found), "both lanes' heartbeats go on"
+        stamps = {one.received_us for one in bridge.frames_of(found)}
+        assert min(stamps) > clock.now_us() + ahead_us / 2
+        said = json.loads(await bridge.page("/readyz"))
+        assert said["clock_ahead_s"] > 3 * 3_500
+        assert await bridge.metric("sizao_bridge_clock_ahead_seconds") > 3 * 3_500
+    finally:
+        await renew(bridge.kafka)  # other tests ask the log for times
+
+
+async def test_progress_has_both_lanes(bridge, name):
+    await bridge.start()
+    load = Load(bridge, name)
+    load.send()
+    bridge.publisher(f"{name}-s").publish(f"up/{name}-s/alarm/n", '{"event": "alarm"}', 1)
+    async with asyncio.timeout(20):
+        while True:
+            told = json.loads(await bridge.page("/progress"))
+            if len(told["record_age_s"]) == 4:
+                break
+            await asyncio.sleep(0.05)
+    lanes = ("alarm", "telemetry")
+    assert set(told["record_age_s"]) == {f"{lane}.{way}" for lane in lanes for way in ("in", "out")}
+    assert set(told["oldest_unacknowledged_s"]) == set(lanes)
+
+
+async def test_what_is_no_longer_wanted_leaves_the_session(bridge, name, tmp_path):
+    """In the middle of a connection, and after a restart: the broker's session outlives both."""
+
+    async def speaking_on(word):
+        text = SMOKE_HEAT.replace("{carrier}/alarm/{key}", f"{{carrier}}/{word}/{{key}}")
+        one = Device("s", text, carrier=f"{name}-s", site=3)
+        bridge.devices = [d for d in bridge.devices if d.key not in {"s", "planned"}] + [one]
+        bridge.devices.append(replace(one, key="planned", state="planned"))
+        await bridge.settle_registry()
+
+    async def subscribed_to(word):
+        wanted = {"up/+/alarm/#", f"up/+/{word}/+"}
+        async with asyncio.timeout(20):
+            while kept_filters(tmp_path / "state", Lane.ALARM) != wanted:  # noqa: ASYNC110 - a file
+                await asyncio.sleep(0.05)
+
+    await speaking_on("one")
+    await bridge.start()
+    await subscribed_to("one")
+    await speaking_on("two")
+    await subscribed_to("two")
+    await bridge.kill()
+    await speaking_on("three")
+    await bridge.start()
+    await subscribed_to("three")
+    await bridge.kill()
+    publisher = bridge.publisher(f"{name}-s")
+    for word in ("one", "two", "three"):
+        publisher.publish(f"up/{name}-s/{word}/s", "{}", word)
+    await publisher.drain()
+    got = await asyncio.to_thread(session_of, bridge, f"up/{name}-s/three/s")
+    assert got == [f"up/{name}-s/three/s"]
+
+
+def session_of(bridge, last):
+    """Topics of what the broker holds for the bridge's alarm connection, up to `last`."""
+    got, there = [], threading.Event()
+    client = paho.Client(
+        CallbackAPIVersion.VERSION2,
+        client_id=f"{bridge.bridge}.alarm",
+        protocol=MQTTProtocolVersion.MQTTv5,
+    )
+
+    def take(_client, _user, found):
+        got.append(found.topic)
+        if found.topic == last:
+            there.set()
+
+    client.on_message = take
+    client.username_pw_set("bridge", BRIDGE_PASSWORD)
+    broker = bridge.servers.mosquitto
+    client.connect(broker.host, broker.port, clean_start=False)
+    client.loop_start()
+    assert there.wait(10)
+    client.disconnect()
+    client.loop_stop()
+    return got
 
 
 async def test_a_broken_type_file_at_the_first_start_starts_nothing(bridge, tmp_path):

@@ -9,13 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from simulation import place
-from simulation.broker import Broker, Session
+from simulation.broker import Broker, Packet, Session
 from simulation.clockwork import SECOND_US, Clockwork, Task
 from simulation.log import Log
 
-from ingest.flow import Flow, Step
+from ingest.flow import Flow, Held, Step
 from ingest.mqtt.message import Message
-from ingest.plan import Desk, heartbeat_due_us, plan
+from ingest.plan import Desk, cut, heartbeat_due_s, plan
 from sizao.units import Lane
 
 BRIDGE = "b0"
@@ -36,7 +36,7 @@ class Stamps:
 
 
 @dataclass
-class Held:
+class Taken:
     message: Message
     token: int
 
@@ -50,9 +50,8 @@ class LaneModel:
     flow: Flow
     epoch: int = 0
     listening: bool = False
-    buffer: list[Held] = field(default_factory=list)
-    held: int = 0
-    held_bytes: int = 0
+    buffer: list[Taken] = field(default_factory=list)
+    held: Held = field(default_factory=Held)
     waits_since_s: float | None = None
 
 
@@ -110,7 +109,7 @@ class Bridge:
 
     @property
     def idle(self) -> bool:
-        held = any(one.held for one in self.lanes.values())
+        held = any(one.held.messages for one in self.lanes.values())
         empty = all(one.empty for one in self.broker.sessions.values())
         return len(self.lanes) == len(Lane) and not held and empty
 
@@ -126,13 +125,13 @@ class Bridge:
         while True:
             yield rng.uniform(0, 1)
             silent_s = self._silent_s(lane)
-            back = lane.flow.may_return(lane.held, lane.held_bytes, silent_s)
+            back = lane.flow.may_return(lane.held.messages, lane.held.size, silent_s)
             if self.work.now_us < self.shut_until_us[lane.lane] or not back:
                 continue
             lane.epoch = session.connect()
             while session.epoch == lane.epoch:
                 step = lane.flow.step(
-                    lane.held, lane.held_bytes, self._silent_s(lane), self.work.now_s
+                    lane.held.messages, lane.held.size, self._silent_s(lane), self.work.now_s
                 )
                 lane.listening = step is Step.READ
                 if step is Step.LEAVE:
@@ -147,20 +146,21 @@ class Bridge:
         return 0.0 if lane.waits_since_s is None else self.work.now_s - lane.waits_since_s
 
     def _read(self, lane: LaneModel, session: Session) -> None:
-        for packet in session.read(self.work.rng.choice([1, 5, 500])):
-            item = packet.item
-            message = Message(
-                item.topic,
-                item.payload,
-                self.stamps.now_us(),
-                packet.dup,
-                lane.epoch,
-                packet.packet_id,
-            )
-            self.arrivals.setdefault(item.token, []).append(message.arrived_us)
-            lane.buffer.append(Held(message, item.token))
-            lane.held += 1
-            lane.held_bytes += len(item.payload) + len(item.topic)
+        for _ in range(self.work.rng.choice([1, 5, 500])):
+            found = session.read(1)
+            if not found or not self._take(lane, found[0]):
+                return
+
+    def _take(self, lane: LaneModel, packet: Packet) -> bool:
+        item = packet.item
+        arrived_us = self.stamps.now_us()
+        message = Message(
+            item.topic, item.payload, arrived_us, packet.dup, lane.epoch, packet.packet_id
+        )
+        self.arrivals.setdefault(item.token, []).append(arrived_us)
+        lane.buffer.append(Taken(message, item.token))
+        lane.held.take(message.size, self.work.now_s)
+        return lane.flow.room(lane.held.messages, lane.held.size)
 
     # -- deliver
 
@@ -169,12 +169,14 @@ class Bridge:
             if not lane.buffer and not self._heartbeat_due(lane):
                 yield self.pace * self.work.rng.choice([0.1, 1.0, 6.0])
                 continue
-            batch, lane.buffer = lane.buffer, []
+            count = cut([taken.message for taken in lane.buffer])
+            batch, lane.buffer = lane.buffer[:count], lane.buffer[count:]
             effects = plan(
                 lane.desk,
                 self.district,
-                [held.message for held in batch],
+                [taken.message for taken in batch],
                 self.stamps.now_us,
+                now_s=self.work.now_s,
                 listening=lane.listening,
             )
             if "acknowledge before Kafka" in self.flaws:
@@ -187,28 +189,25 @@ class Bridge:
             lane.waits_since_s = None
             if "acknowledge before Kafka" not in self.flaws:
                 yield from self._settle(lane, batch)
-            lane.held -= len(batch)
-            lane.held_bytes -= sum(len(h.message.payload) + len(h.message.topic) for h in batch)
+            for taken in batch:
+                lane.held.settle(taken.message.size)
             if effects.frames:
                 self._keep_clock(lane.lane)
 
     def _heartbeat_due(self, lane: LaneModel) -> bool:
-        due_us = heartbeat_due_us(lane.desk, place.PARTITIONS)
-        return lane.listening and self.stamps.last_us >= 0 and self._wall_us() >= due_us
+        due_s = heartbeat_due_s(lane.desk, place.PARTITIONS)
+        return lane.listening and self.work.now_s >= due_s
 
-    def _wall_us(self) -> int:
-        return self.work.now_us + self.stamps.off_us
-
-    def _settle(self, lane: LaneModel, batch: list[Held]) -> Task:
+    def _settle(self, lane: LaneModel, batch: list[Taken]) -> Task:
         session = self.broker.sessions[lane.lane]
-        for held in batch:
-            message = held.message
+        for taken in batch:
+            message = taken.message
             epoch = message.epoch
             if "acknowledge on whatever connection" in self.flaws:
                 epoch = session.epoch
             mark = self.log.count
             if epoch and session.acknowledge(epoch, message.packet_id, mark):
-                self.acknowledged.setdefault(held.token, []).append((message.arrived_us, mark))
+                self.acknowledged.setdefault(taken.token, []).append((message.arrived_us, mark))
             if self.work.rng.random() < 0.1:
                 yield 0
 

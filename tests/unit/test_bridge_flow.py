@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.flow import SILENT_S_MAX, Flow, Step, Tick
+from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick
 
 
 def flow(**rest):
@@ -44,14 +44,47 @@ def test_only_telemetry_stops_when_kafka_is_silent():
     assert flow(stops_when_silent=True).step(1, 1, SILENT_S_MAX, 0) is Step.READ
 
 
-def test_it_returns_when_half_the_room_is_free():
-    assert not flow().may_return(5, 0, 0)
-    assert flow().may_return(4, 0, 0)
-    assert not flow(stops_when_silent=True).may_return(0, 0, SILENT_S_MAX + 1)
+def gone():
+    """A lane that has left on purpose."""
     lane = flow()
-    lane.step(10, 0, 0, 0)
-    assert lane.may_return(0, 0, 0)
-    assert lane.step(10, 0, 0, 100) is Step.PAUSE
+    assert [lane.step(10, 0, 0, now) for now in (0, 16)] == [Step.PAUSE, Step.LEAVE]
+    return lane
+
+
+def test_after_leaving_on_purpose_it_returns_when_half_the_room_is_free():
+    assert not gone().may_return(5, 0, 0)
+    assert not gone().may_return(0, 500, 0)
+    lane = gone()
+    assert lane.may_return(4, 499, 0)
+    assert lane.step(10, 0, 0, 100) is Step.PAUSE, "the pause begins anew"
+
+
+def test_a_broker_that_left_finds_it_again_as_long_as_there_is_room():
+    """Kafka away, the broker restarted: no alarm connection, although the bound was far."""
+    lane = flow()
+    assert lane.may_return(9, 999, 100)
+    assert not lane.may_return(10, 0, 0)
+    paused = flow()
+    paused.step(10, 0, 0, 0)
+    assert paused.may_return(9, 0, 0)
+    assert not flow(stops_when_silent=True).may_return(0, 0, SILENT_S_MAX + 1)
+
+
+def test_who_has_returned_owes_no_half_any_more():
+    lane = gone()
+    assert lane.may_return(4, 0, 0)
+    assert lane.may_return(9, 0, 0), "this time the broker went"
+
+
+def test_what_is_held_is_counted_in_order():
+    held = Held()
+    held.take(100, 1.0)
+    held.take(20, 2.0)
+    assert (held.messages, held.size, held.oldest_s) == (2, 120, 1.0)
+    held.settle(100)
+    assert (held.messages, held.size, held.oldest_s) == (1, 20, 2.0)
+    held.settle(20)
+    assert (held.messages, held.size, held.oldest_s) == (0, 0, None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 10)), max_size=50))

@@ -7,7 +7,8 @@ import pytest
 from fix_bridge import SMOKE_HEAT, Device, message, small
 
 from ingest import lane as lanes
-from ingest.lane import LaneLoop, Shared, clock_file, kept_us
+from ingest.kept import clock_file, filters_file, kept_filters, kept_us
+from ingest.lane import LaneLoop, Shared
 from ingest.settings import BridgeSettings
 from sizao import clock, log
 from sizao.clock import Rising
@@ -29,8 +30,8 @@ class Broker:
         self.connections = []
         self.session = True
 
-    def connection(self, _settings, *, client_id, epoch, stamp, take):
-        made = Connection(self, client_id, epoch, stamp, take)
+    def connection(self, _settings, *, client_id, epoch, stamp, take, held):
+        made = Connection(self, client_id, epoch, stamp, take, held)
         self.connections.append(made)
         return made
 
@@ -39,10 +40,11 @@ class Broker:
 
 
 class Connection:
-    def __init__(self, broker, client_id, epoch, stamp, take):
+    def __init__(self, broker, client_id, epoch, stamp, take, held):
         self.broker, self.client_id, self.epoch = broker, client_id, epoch
         self.stamp, self.take = stamp, take
         self.dead, self.filters, self.subscribed = "", (), False
+        self.held = held
         self.session_present = broker.session
         self.closed = False
         self.number = 0
@@ -52,15 +54,17 @@ class Connection:
 
     def subscribe(self, filters):
         self.filters, self.subscribed = tuple(filters), True
+        self.held = self.held.union(filters)
 
     def read(self, packets_max):
-        while self.broker.waiting and packets_max:
+        room = True
+        while self.broker.waiting and packets_max and room:
             packets_max -= 1
             topic, payload = self.broker.waiting.pop(0)
             self.number += 1
             one = message(topic, payload, at_us=self.stamp(), number=self.number)
             one.epoch = self.epoch
-            self.take(one)
+            room = self.take(one)
 
     def acknowledge(self, one):
         if self.dead or one.epoch != self.epoch:
@@ -121,7 +125,7 @@ class Rig:
 
     @property
     def held(self):
-        return self.lane._held_messages
+        return self.lane._held.messages
 
     def count(self, name):
         return getattr(self.lane._series, name)._value.get()
@@ -224,6 +228,63 @@ async def test_a_full_lane_pauses_leaves_and_comes_back(running):
         assert rig.count("stale_acks") == 3
 
 
+async def test_a_lane_stops_in_the_middle_of_a_tick_when_its_bytes_are_used_up(running):
+    """Asked once a tick, it read up to 2,000 packets of a mebibyte more."""
+    async with running(telemetry_bound={"messages": 1000, "megabytes": 1}) as rig:
+        rig.log.open.clear()
+        for _ in range(30):
+            rig.broker.publish(b"x" * 100_000)
+        await until(lambda: rig.count("pauses"))
+        assert rig.held == 11  # the eleventh goes beyond 1,048,576
+        assert len(rig.broker.waiting) == 19
+        rig.log.open.set()
+        await until(lambda: rig.held == 0 and not rig.broker.waiting)
+        assert rig.lane._held.size == 0
+        assert len(rig.broker.told) == 30
+
+
+async def test_a_lane_stops_in_the_middle_of_a_tick_at_its_messages(running):
+    async with running(telemetry_bound={"messages": 7}) as rig:
+        rig.log.open.clear()
+        for _ in range(30):
+            rig.broker.publish()
+        await until(lambda: rig.count("pauses"))
+        assert rig.held == 7
+        rig.log.open.set()
+
+
+async def test_a_large_batch_is_written_in_parts_and_to_its_end(running):
+    async with running() as rig:
+        rig.log.open.clear()
+        rig.broker.publish()
+        await until(lambda: rig.log.asked)
+        asked = rig.log.asked
+        for number in range(30):
+            rig.broker.publish(b"%d" % number + b"x" * 100_000)
+        await until(lambda: rig.held == 31)
+        rig.log.open.set()
+        await until(lambda: len(rig.broker.told) == 31)
+        assert rig.broker.told == [(1, n) for n in range(1, 32)]
+        letters = [one.value for one in rig.log.records if one.topic == REJECTS.name]
+        assert [int(one.partition(b"x")[0]) for one in letters] == list(range(30))
+        assert rig.log.asked - asked >= 3, "ten of them are a mebibyte"
+
+
+async def test_progress_tells_ages_and_the_oldest_unacknowledged(running):
+    async with running() as rig:
+        await until(lambda: rig.service.oldest.get("telemetry", 0) is None)
+        rig.log.open.clear()
+        rig.broker.publish()
+        before_s = clock.monotonic_s()
+        await until(lambda: rig.service.oldest["telemetry"])
+        assert rig.service.oldest["telemetry"] >= before_s - 0.1
+        assert "telemetry.in" in rig.service.progress
+        assert "telemetry.out" not in rig.service.progress
+        rig.log.open.set()
+        await until(lambda: rig.service.oldest["telemetry"] is None)
+        assert "telemetry.out" in rig.service.progress
+
+
 async def test_telemetry_waits_at_the_broker_when_kafka_is_silent_and_alarms_come_in(
     running, monkeypatch
 ):
@@ -268,6 +329,32 @@ async def test_a_new_district_is_subscribed_to(running):
     async with running(Lane.ALARM) as rig:
         rig.shared.district = small(Device("e1", text))
         await until(lambda: "up/+/event/+" in rig.broker.connections[0].filters)
+
+
+async def test_what_the_session_holds_is_written_down_and_known_after_a_restart(running, tmp_path):
+    file = filters_file(tmp_path, Lane.ALARM)
+    async with running(Lane.ALARM) as rig:
+        assert rig.broker.connections[0].held == {"up/+/alarm/#"}
+        await until(file.exists)
+        rig.broker.connections[0].held = frozenset({"up/+/event/+"})
+        await until(lambda: kept_filters(tmp_path, Lane.ALARM) == {"up/+/event/+"})
+    async with running(Lane.ALARM) as rig:
+        assert rig.broker.connections[0].held >= {"up/+/event/+"}
+    for damaged in ("[", "5", ""):
+        file.write_text(damaged)
+        assert kept_filters(tmp_path, Lane.ALARM) == frozenset()
+
+
+async def test_a_full_disk_stops_nothing_and_is_told(running, monkeypatch):
+    def full(file, text):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(lanes, "keep", full)
+    async with running() as rig:
+        rig.broker.publish()
+        await until(lambda: rig.broker.told)
+        assert rig.service.facts["not_kept.telemetry.filters"] == "no space left"
+        assert rig.service.facts["not_kept.telemetry.clock"] == "no space left"
 
 
 async def test_cancelled_while_kafka_waits_nothing_is_acknowledged(running):

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from ingest import plan as plans
 from ingest import rejects, unread
 from ingest.device_types.reasons import Reason
-from ingest.plan import Desk, heartbeat_due_us, plan
+from ingest.plan import Desk, heartbeat_due_s, plan
 from ingest.unread import QUIET_US
 from sizao import frame, signal
+from sizao.clock import Rising
 from sizao.errors import BadRecord
 from sizao.signal import Phase, SubjectType
 from sizao.topics import ALARMS, READINGS, REJECTS, SIGNALS
@@ -39,8 +40,8 @@ def clock(start_us=T0_US):
     return itertools.count(start_us).__next__
 
 
-def run(messages, *, at=None, listening=False, place=PLACE):
-    return plan(at or desk(), place, messages, clock(), listening=listening)
+def run(messages, *, at=None, listening=False, place=PLACE, now_s=100.0):
+    return plan(at or desk(), place, messages, clock(), now_s=now_s, listening=listening)
 
 
 def frames(effects, topic):
@@ -98,9 +99,33 @@ def test_heartbeats_where_nothing_was_written_for_a_second():
     at = desk(Lane.ALARM)
     assert len(run([], at=at, listening=True).records) == 8  # two topics of four partitions
     assert run([], at=at, listening=True).records == []
-    later = plan(at, PLACE, [], clock(T0_US + 2_000_000), listening=True)
-    assert len(later.records) == 8
-    assert heartbeat_due_us(at, 4) > T0_US + 3_000_000 - 100
+    assert run([], at=at, listening=True, now_s=100.9).records == []
+    assert heartbeat_due_s(at, 4) == 101.0
+    assert len(run([], at=at, listening=True, now_s=101.0).records) == 8
+
+
+def test_heartbeats_go_on_while_the_rising_clock_stands_still(monkeypatch):
+    """After a step back of the wall clock they stopped, for as long as the step was."""
+    wall_us = T0_US
+    monkeypatch.setattr("sizao.clock.now_us", lambda: wall_us)
+    rising, at, told = Rising(), desk(Lane.ALARM), []
+    for second in range(5):
+        wall_us = T0_US - 3_600_000_000 * min(second, 1)
+        effects = plan(at, PLACE, [], rising.now_us, now_s=float(second), listening=True)
+        told.append([one.received_us for _, one in frames(effects, READINGS)])
+    assert [len(one) for one in told] == [4] * 5
+    flat = list(itertools.chain(*told))
+    assert flat == sorted(set(flat))
+
+
+def test_a_plan_is_cut_by_bytes_and_by_messages(monkeypatch):
+    each = message("up/c1/telemetry/h1", b"x" * 1000)
+    assert plans.cut([]) == 0
+    assert plans.cut([each] * 5) == 5
+    assert plans.cut([each] * 5_000) == (1 << 20) // each.size
+    assert plans.cut([message("t", b"x" * (2 << 20)), each]) == 1
+    monkeypatch.setattr(plans, "MESSAGES_MAX", 3)
+    assert plans.cut([each] * 5) == 3
 
 
 def test_a_lane_that_does_not_listen_writes_no_heartbeat():
@@ -206,8 +231,9 @@ def test_a_signal_lies_in_the_partition_of_its_site():
     place = small(Device("s1", SMOKE_HEAT, partition=3), Device("s2", SMOKE_HEAT, site=6))
     messages = [unreadable(), unreadable(topic="up/c1/alarm/s2"), unreadable(topic="up/x/alarm/s")]
     records = run(messages, at=desk(Lane.ALARM), place=place).records
-    told = [(one.key, one.partition) for one in records if one.topic == SIGNALS.name]
-    assert told == [(b"1", 3), (b"2", 0), (b"x", 0)]
+    told = [one for one in records if one.topic == SIGNALS.name]
+    assert [(one.key, one.partition) for one in told] == [(b"1", 3), (b"2", 0), (b"x", 0)]
+    assert {dict(one.headers)["ce_source"] for one in told} == {b"/sizao/bridge/unread"}
 
 
 GATEWAY = small(
