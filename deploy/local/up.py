@@ -170,12 +170,14 @@ def revive(parts: Sequence[Part], again_s: dict[str, float], now_s: float) -> li
 def _hold(folder: Path, me: Identity, *, alone: bool) -> NoReturn:
     """Start everything and keep the state file true, until interrupted."""
     with Servers(folder) as servers, contextlib.ExitStack() as started:
-        parts: Sequence[Part] = () if alone else stack.parts(servers, folder)
-        for part in parts:
-            started.callback(part.stop)
-            part.launch()
-        for part in parts:
-            part.wait()
+        parts: list[Part] = []
+        for group in () if alone else stack.parts(servers, folder):
+            parts += group
+            for part in group:
+                started.callback(part.stop)
+                part.launch()
+            for part in group:
+                part.wait()
         said: State | None = None
         again_s: dict[str, float] = {}
         while True:
