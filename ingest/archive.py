@@ -137,6 +137,7 @@ class Archive:
         self._reading = service.stage("read", self._read_probe)
         self._storing: Stage = service.stage("store", partial(db.probe, settings.database))
         self._reader: Reader | None = None
+        self._wanted: list[Partition] = []
         self._batch = Batch(places={})
         self._checks: set[Partition] = set()
         self._stored_s = 0.0
@@ -145,11 +146,12 @@ class Archive:
         """Archive for ever."""
         try:
             count = await self._service.patiently("database", self._store.partitions)
-            wanted = shard_of(self._settings.archive.shard, count)
-            self._service.facts["partitions"] = [f"{topic}/{number}" for topic, number in wanted]
+            self._wanted = shard_of(self._settings.archive.shard, count)
+            read = [f"{topic}/{number}" for topic, number in self._wanted]
+            self._service.facts["partitions"] = read
             while True:
                 try:
-                    await self._resume(wanted)
+                    await self._resume()
                     await self._follow()
                 except Moved as moved:
                     self._series.moved.inc()
@@ -169,23 +171,25 @@ class Archive:
 
     # --- begin, or begin again -----------------------------------------------------------------
 
-    async def _resume(self, wanted: list[Partition]) -> None:
+    async def _resume(self) -> None:
         """Read on at the stored offsets, put right where the log does not fit them."""
         if self._reader is not None:
             await self._reader.stop()
         reader = self._reader = Reader(
             self._settings.kafka,
-            wanted,
+            self._wanted,
             client_id="sizao-archive",
             fetch_bytes_min=_FETCH_BYTES_MIN,
         )
         self._reading.moved()
+        self._reading.begin()  # a client that is stuck here is as stuck as one that brings nothing
         await self._service.patiently("kafka", reader.start)
         firsts = await self._service.patiently("kafka", reader.starts)
         ends = await self._service.patiently("kafka", reader.ends)
+        self._reading.moved()
         stored = await self._service.patiently("database", partial(self._store.places, firsts))
         self._checks = set()
-        for pair in wanted:
+        for pair in self._wanted:
             begin = places.start(stored[pair], firsts[pair], ends[pair])
             if begin.gap is not None:
                 stored[pair] = await self._mend(pair, stored[pair], begin.gap, firsts[pair])
@@ -234,6 +238,8 @@ class Archive:
             records = await self._reader.fetch(_WAIT_MS)
             if records:
                 self._reading.moved()
+                # Else a probe during an outage would have had the last word in a quiet district.
+                self._service.ready["kafka"] = True
             for lane in {_LANES[record.topic] for record in records}:
                 self._service.passed(f"{lane}.in")
             for record in records:
@@ -303,15 +309,17 @@ class Archive:
 
     async def _read_probe(self) -> None:
         """For the watchdog: returns only if there is something to read that we do not get."""
-        self._service.ready["kafka"] = False
-        fresh = Reader(self._settings.kafka, self._batch.places, client_id="sizao-archive-probe")
+        fresh = Reader(self._settings.kafka, self._wanted, client_id="sizao-archive-probe")
+        answers = False
         try:
             await fresh.start()
             ends = await fresh.ends()
+            answers = True
         finally:
+            self._service.ready["kafka"] = answers
             await fresh.stop()
-        self._service.ready["kafka"] = True
-        if all(place.next_offset >= ends[pair] for pair, place in self._batch.places.items()):
+        places_now = self._batch.places
+        if places_now and all(places_now[pair].next_offset >= end for pair, end in ends.items()):
             self._reading.moved()
             self._reading.begin()
             raise Retriable("nothing to read")

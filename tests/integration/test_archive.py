@@ -110,10 +110,9 @@ async def delete_before(kafka, partition, offset):
 async def until(condition, deadline_s=DEADLINE_S):
     """Look until the condition is true; returns what it said."""
     async with asyncio.timeout(deadline_s):
-        while True:
-            if said := await condition():
-                return said
+        while not (said := await condition()):
             await asyncio.sleep(0.02)
+    return said
 
 
 async def until_ready(service, what):
@@ -328,7 +327,8 @@ async def test_the_watchdog_s_probe_tells_idle_from_stuck(place):
     service = Service("archive", log.setup("archive"), Metrics("archive"))
     stuck = Archive(service, place.settings)
     try:
-        await stuck._resume(shard_of("0/1", PARTITIONS))
+        stuck._wanted = shard_of("0/1", PARTITIONS)
+        await stuck._resume()
         stuck._reading.begin()
         with pytest.raises(Retriable, match="nothing to read"):
             await service.stages["read"].probe()
@@ -396,5 +396,5 @@ async def test_names_for_people(place):
     async with archiving(place.settings):
         await place.caught_up()
     named = "SELECT device, carrier, quantity, unit, site, site_en, value FROM reading_named"
-    value = place.sent[0][3]
-    assert await place.query(named) == [("k", "c", "temperature_c", "degC", "s", "House", value)]
+    found = await place.query(named)
+    assert found == [("k", "c", "temperature_c", "degC", "s", "House", place.sent[0][3])]
