@@ -6,6 +6,7 @@ Overload sheds telemetry, never alarms: each lane has its own connection, produc
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 from ingest.check import check
 from ingest.kept import kept_us
@@ -15,11 +16,11 @@ from ingest.routes import District, district
 from ingest.settings import BridgeSettings
 from sizao import clock
 from sizao.clock import Rising
-from sizao.errors import BadInput
 from sizao.registry import cache
 from sizao.registry.model import Registry
 from sizao.registry.source import Source
 from sizao.service import Service
+from sizao.settings import Fault
 from sizao.units import Lane
 
 _RECOMPILE_S = 0.25
@@ -27,23 +28,20 @@ _CLOCKS_S = 5.0
 _AHEAD_S = 1.0  # below it the wall clock was merely corrected
 
 
-def first_start(settings: BridgeSettings) -> None:
-    """Strict when there is no last good set: device-type files, and that the password is there.
+def first_start(settings: BridgeSettings, state: Path) -> list[Fault]:
+    """What is wrong with the device-type files, as long as no registry has come to this bridge.
 
-    Raises BadInput with all their faults; nothing has been started then.
+    From then on they are the registry's; what it holds was checked when it was imported.
     """
-    section = settings.bridge
-    if cache.restore(section.state) is not None:
-        return
-    documents = shipped()
-    if section.device_types is not None:
-        documents += operators(section.device_types)
-    wrong = check(documents)
-    secret = settings.mqtt.password_file
-    if secret is not None and not secret.is_file():
-        wrong.append(f"mqtt.password_file: no file {secret}; expected one that holds the password")
-    if wrong:
-        raise BadInput("\n".join(wrong))
+    if cache.restore(state) is not None:
+        return []
+    folder, documents, faults = settings.bridge.device_types, shipped(), []
+    if folder is not None and folder.is_dir():
+        documents += operators(folder)
+    elif folder is not None:
+        fault = f"{folder}: no such folder; expected one that holds <vendor>/<model>.yaml"
+        faults.append((("bridge", "device_types"), fault))
+    return [*faults, *(((), fault) for fault in check(documents))]
 
 
 async def body(settings: BridgeSettings, service: Service) -> None:

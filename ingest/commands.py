@@ -15,7 +15,7 @@ from ingest.check import check
 from ingest.settings import BridgeSettings
 from sizao import service
 from sizao.errors import BadInput
-from sizao.settings import load_or_last_good, read, state_folder
+from sizao.settings import Fault, load_or_last_good, read, state_folder
 
 app = typer.Typer()
 device_type = typer.Typer(no_args_is_help=True, help="Device types: one YAML file each.")
@@ -30,9 +30,12 @@ Config = Annotated[
 def bridge_command(config: Config) -> None:
     """Receive from the MQTT broker, decode, write frames to Kafka."""
     kept = state_folder(config, "bridge")
-    settings, wrong = load_or_last_good(config, BridgeSettings, kept)
+
+    def strict(settings: BridgeSettings) -> list[Fault]:
+        return first_start(settings, state_folder(config, "bridge", settings.bridge.state))
+
+    settings, wrong = load_or_last_good(config, BridgeSettings, kept, strict)
     settings.bridge.state = state_folder(config, "bridge", settings.bridge.state)
-    first_start(settings)
     sys.exit(service.run("bridge", settings.bridge.http, partial(body, settings), wrong))
 
 

@@ -178,7 +178,9 @@ def run(
     try:
         return asyncio.run(_main(service, http, body))
     except BadInput as error:
-        service.logger.error("bad input", fault=str(error))
+        # What is wrong with the file may be the cure that somebody tried for this.
+        because = f"; and the settings file is not in force: {wrong}" if wrong else ""
+        service.logger.error("bad input", fault=f"{error}{because}")
         return BAD_INPUT
 
 

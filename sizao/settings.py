@@ -13,7 +13,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,6 +32,8 @@ SECTIONS = ("kafka", "database", "mqtt", "bridge", "detect", "alert", "archive",
 
 Model = TypeVar("Model", bound=BaseModel)
 Path_ = tuple[str | int, ...]
+Fault = tuple[Path_, str]
+"""A key of the settings file and what is wrong with it; () where the text says itself where."""
 
 
 class HttpSettings(BaseModel):
@@ -159,6 +161,10 @@ def load(path: Path, model: type[Model], environment: Mapping[str, str] = os.env
 
     `SIZAO_KAFKA__BOOTSTRAP=host:port` overrides `kafka: bootstrap:`. Raises BadInput.
     """
+    return _load(path, model, environment)[0]
+
+
+def _load(path: Path, model: type[Model], environment: Mapping[str, str]) -> tuple[Model, Located]:
     located = parse(read(path), str(path))
     if not isinstance(located.data, dict):
         raise BadInput(f"{path}:1: (file): expected sections: {', '.join(SECTIONS)}")
@@ -178,7 +184,7 @@ def load(path: Path, model: type[Model], environment: Mapping[str, str] = os.env
         if name.startswith(ENVIRONMENT_PREFIX) and key and section in model.model_fields:
             given = data.get(section) or {}
             data[section] = {**given, key: text} if isinstance(given, dict) else given
-    return validate(Located(data, located.lines), model, str(path))
+    return validate(Located(data, located.lines), model, str(path)), located
 
 
 def state_folder(config: Path, process: str, chosen: Path = Path()) -> Path:
@@ -192,31 +198,71 @@ def state_folder(config: Path, process: str, chosen: Path = Path()) -> Path:
     return config.parent / os.environ.get(f"{ENVIRONMENT_PREFIX}STATE", "state") / process
 
 
-def load_or_last_good(path: Path, model: type[Model], state: Path) -> tuple[Model, str]:
+def _nothing(_: BaseModel) -> Iterable[Fault]:
+    return ()
+
+
+def load_or_last_good(
+    path: Path,
+    model: type[Model],
+    state: Path,
+    check: Callable[[Model], Iterable[Fault]] = _nothing,
+) -> tuple[Model, str]:
     """Settings and what is wrong with the file ("" when it is good).
 
     Strict at the first start. Afterwards a bad file leaves the last good settings in force (kept in
-    `state`, with their hash), so that a slip of the pen cannot stop a running district.
+    `state`, with their hash), so that a slip of the pen cannot stop a running district. Good is
+    what can be read, names files that are there (keys that end in `_file`), and passes the
+    process's own `check`. Kept before that, a start that failed left settings behind that had never
+    run, and the next slip of the pen ran on them.
     """
     kept = state / "last-good-settings.json"
+    last_good = _kept(kept, model)
     try:
-        settings = load(path, model)
+        settings, located = _load(path, model, os.environ)
+        if settings != last_good:
+            _prove([*_unreadable(settings, ()), *check(settings)], located, path)
     except BadInput as error:
-        last_good = _kept(kept, model)
         if last_good is None:
             raise
         return last_good, str(error)
-    if _kept(kept, model) == settings:
-        return settings, ""  # nothing to write, so that a full disk cannot stop a restart
+    if settings != last_good:  # else nothing is written: a full disk must not stop a restart
+        _keep(kept, settings)
+    return settings, ""
+
+
+def _unreadable(settings: BaseModel, key: Path_) -> Iterator[Fault]:
+    """The files that settings name and that are not there."""
+    for name, value in settings:
+        if isinstance(value, BaseModel):
+            yield from _unreadable(value, (*key, name))
+        elif name.endswith("_file") and value is not None:
+            try:
+                with Path(value).open("rb"):
+                    pass
+            except OSError as error:
+                yield (*key, name), f"{value}: {error.strerror}; expected a file that can be read"
+
+
+def _prove(faults: Sequence[Fault], located: Located, path: Path) -> None:
+    """Raise BadInput with all faults, each with its place."""
+    lines = [
+        f"{path}:{located.line(key)}: {'.'.join(map(str, key))}: {text}" if key else text
+        for key, text in faults
+    ]
+    if lines:
+        raise BadInput("\n".join(lines))
+
+
+def _keep(kept: Path, settings: BaseModel) -> None:
     text = settings.model_dump_json()
-    state.mkdir(parents=True, exist_ok=True)
+    kept.parent.mkdir(parents=True, exist_ok=True)
     fresh = kept.with_suffix(".new")
     fresh.write_text(
         json.dumps({"settings": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}),
         encoding="utf-8",
     )
     fresh.replace(kept)
-    return settings, ""
 
 
 def _kept(kept: Path, model: type[Model]) -> Model | None:

@@ -153,6 +153,18 @@ def test_exit_codes(error, code):
     assert service.run("test", HttpSettings(), body) == code
 
 
+def test_bad_input_on_the_last_good_settings_tells_of_the_bad_file_too(capsys):
+    """Somebody corrects the port, slips with the pen, and is told of the old port only."""
+
+    async def body(_):
+        raise BadInput("port taken")
+
+    wrong = "sizao.yaml:3: bridge.prt: unknown key"
+    assert service.run("test", HttpSettings(), body, wrong) == service.BAD_INPUT
+    told = json.loads(capsys.readouterr().err.splitlines()[-1])["fault"]
+    assert told == f"port taken; and the settings file is not in force: {wrong}"
+
+
 def test_an_error_inside_a_task_group_keeps_its_code():
     async def body(_):
         async with asyncio.TaskGroup() as group:

@@ -21,10 +21,20 @@ class Topic(BaseModel):
     lane: str
 
 
+class Tls(BaseModel):
+    ca_file: Path | None = None
+
+
+class Database(BaseModel):
+    password_file: str | None = None
+    tls: Tls | None = None
+
+
 class Process(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kafka: Kafka = Kafka()
+    database: Database = Database()
     bridge: dict[str, Topic] | None = None
 
 
@@ -106,6 +116,64 @@ def test_a_restart_without_a_change_writes_nothing(tmp_path):
     settings.load_or_last_good(file, Process, state)
     (state / "last-good-settings.new").mkdir()  # whoever writes fails
     assert settings.load_or_last_good(file, Process, state)[0].kafka.retries == 5
+
+
+ABSENT = "No such file or directory; expected a file that can be read"
+NAMES_FILES = "database:\n  password_file: {0}/secret\n  tls:\n    ca_file: {0}/ca\n"
+
+
+def first_faults(path, state, check=lambda _: []):
+    with pytest.raises(BadInput) as refusal:
+        settings.load_or_last_good(path, Process, state, check)
+    return str(refusal.value).replace(str(path), "FILE").splitlines()
+
+
+def test_files_that_are_not_there_and_what_the_process_finds_are_told_together(tmp_path):
+    path = write(tmp_path, NAMES_FILES.format(tmp_path) + "kafka:\n  retries: 5\n")
+    found = [(("kafka", "retries"), "too few"), ((), "types/a.yaml:3: name: wrong")]
+    assert first_faults(path, tmp_path / "state", lambda _: found) == [
+        f"FILE:2: database.password_file: {tmp_path}/secret: {ABSENT}",
+        f"FILE:4: database.tls.ca_file: {tmp_path}/ca: {ABSENT}",
+        "FILE:6: kafka.retries: too few",
+        "types/a.yaml:3: name: wrong",
+    ]
+
+
+def test_a_failed_first_start_leaves_no_last_good_settings(tmp_path):
+    """The second try, with a slip of the pen, ran on settings that had never been in force."""
+    state = tmp_path / "state"
+    path = write(tmp_path, NAMES_FILES.format(tmp_path))
+    first_faults(path, state)
+    write(tmp_path, "kafak: {}\n")
+    assert first_faults(path, state)[0].startswith("FILE:1: kafak: unknown section")
+    write(tmp_path, "kafka: {retries: 5}\n")
+    assert first_faults(path, state, lambda _: [(("kafka",), "no")]) == ["FILE:1: kafka: no"]
+    write(tmp_path, "kafak: {}\n")
+    assert first_faults(path, state)[0].startswith("FILE:1: kafak: unknown section")
+
+
+def test_a_change_that_names_a_missing_file_runs_on_the_last_good(tmp_path):
+    state, path = tmp_path / "state", write(tmp_path, "kafka: {retries: 5}\n")
+    settings.load_or_last_good(path, Process, state)
+    write(tmp_path, NAMES_FILES.format(tmp_path))
+    kept, wrong = settings.load_or_last_good(path, Process, state)
+    assert kept.kafka.retries == 5
+    assert "sizao.yaml:2: database.password_file" in wrong
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "ca").write_text("x")
+    good, wrong = settings.load_or_last_good(path, Process, state)
+    assert (good.kafka.retries, wrong) == (3, "")
+
+
+def test_a_file_that_went_away_stops_no_restart(tmp_path):
+    """Whoever needs it says so and waits; the settings are as good as they were."""
+    state, path = tmp_path / "state", write(tmp_path, NAMES_FILES.format(tmp_path))
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "ca").write_text("x")
+    settings.load_or_last_good(path, Process, state)
+    (tmp_path / "ca").unlink()
+    refuse = [((), "asked although nothing has changed")]
+    assert settings.load_or_last_good(path, Process, state, lambda _: refuse)[1] == ""
 
 
 def test_a_merged_key_is_no_fault_and_a_wrong_one_names_a_line(tmp_path):
