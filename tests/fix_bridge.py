@@ -8,6 +8,7 @@ import pyarrow as pa
 from ingest.mqtt.message import Message
 from ingest.onboarding import points_needed, shipped
 from ingest.routes import District, district
+from sizao.errors import BadInput
 from sizao.registry.model import FOREVER, TABLES, Registry, View
 from sizao.units import BY_CODE
 
@@ -44,16 +45,7 @@ def registry(devices: Iterable[Device], generation: int = 1, partitions: int = 4
         rows["device_type"].append(
             {"id": index, "name": f"type.{index}", "version": 1, "document": document, **held}
         )
-    for site, partition in {one.site: one.partition for one in reversed(devices)}.items():
-        area = {
-            "id": site,
-            "parent": 0,
-            "level": "site",
-            "code": f"s{site}",
-            "partition": partition,
-        }
-        names = {"name_zh": "楼", "name_en": "House", "lon": float("nan"), "lat": float("nan")}
-        rows["area"].append(area | names | held)
+    rows["area"] = [area | held for area in _sites(devices)]
     for index, carrier in enumerate(carriers, 1):
         rows["carrier"].append({"id": index, "name": carrier, "site": 0, **held})
     for index, device in enumerate(devices, 1):
@@ -73,11 +65,7 @@ def registry(devices: Iterable[Device], generation: int = 1, partitions: int = 4
                 **held,
             }
         )
-        try:
-            codes = points_needed(device.document)
-        except Exception:  # noqa: BLE001 - a broken type: its devices keep a temperature point
-            codes = [1]
-        for code in codes:
+        for code in _codes(device.document):
             rows["point"].append(
                 {
                     "id": len(rows["point"]) + 1,
@@ -92,6 +80,25 @@ def registry(devices: Iterable[Device], generation: int = 1, partitions: int = 4
         name: pa.Table.from_pylist(content, schema=TABLES[name]) for name, content in rows.items()
     }
     return Registry(generation=generation, partitions=partitions, tables=tables)
+
+
+def _sites(devices: list[Device]) -> Iterable[dict[str, object]]:
+    for site, partition in {one.site: one.partition for one in reversed(devices)}.items():
+        area = {
+            "id": site,
+            "parent": 0,
+            "level": "site",
+            "code": f"s{site}",
+            "partition": partition,
+        }
+        yield area | {"name_zh": "楼", "name_en": "House", "lon": float("nan"), "lat": float("nan")}
+
+
+def _codes(document: str) -> list[int]:
+    try:
+        return points_needed(document)
+    except BadInput:  # a broken type: its devices keep a temperature point
+        return [1]
 
 
 def small(*devices: Device) -> District:
