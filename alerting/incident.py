@@ -236,9 +236,11 @@ def _news(
         return What.RAISED, Became.RAISED
     if old is None:
         return What.JOINED, Became.JOINED
-    if signal.tier is not Tier.EARLY and (
-        old.tier.rank < signal.tier.rank or _is_new_onset(old, signal)
-    ):
+    # That a device of it has risen is news for whoever thinks that all is known; while nobody has
+    # acknowledged, each device of a growing fire would page three times.
+    settled = incident.state is State.ACKNOWLEDGED or incident.verdict is not None
+    rises = settled and old.tier.rank < signal.tier.rank
+    if signal.tier is not Tier.EARLY and (rises or _is_new_onset(old, signal)):
         return What.RENEWED, Became.RENEWED
     return None, Became.SAME
 

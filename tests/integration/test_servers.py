@@ -32,8 +32,10 @@ from deploy.local.servers import Servers
 
 GONE_S = 25.0
 HOLDER = """
-import sys, threading
+import signal, sys, threading
 from pathlib import Path
+# A shell that runs the tests in the background lets its children ignore the interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from deploy.local.servers import Servers
 with Servers(Path(sys.argv[1])) as servers:
     print(*(server.child.pid for server in servers.all), flush=True)

@@ -116,13 +116,16 @@ def test_an_early_line_that_goes_on_does_not_hide_that_the_alarm_ended():
     assert desk.whats == [What.OPENED, What.RAISED, What.RENEWED]
 
 
-def test_an_early_device_that_alarms_later_than_the_first_is_told():
-    """It raises nothing, as the first device alarmed long ago; yet nobody knows of its alarm."""
-    desk = Desk()
-    desk.hear(make(1))
-    desk.hear(make(2, tier=Tier.EARLY, at=T0 + MINUTE))
-    desk.hear(make(2, at=T0 + 20 * MINUTE))
-    assert desk.whats == [What.OPENED, What.JOINED, What.RENEWED]
+def test_an_early_device_that_alarms_is_news_once_somebody_has_acknowledged():
+    """It raises nothing, as the first device alarmed long ago; yet who took it knows of no such."""
+    for taken, told in ((False, What.JOINED), (True, What.RENEWED)):
+        desk = Desk()
+        desk.hear(make(1))
+        desk.hear(make(2, tier=Tier.EARLY, at=T0 + 5 * MINUTE))
+        if taken:
+            desk.act(What.ACKNOWLEDGED)
+        desk.hear(make(2, at=T0 + 12 * MINUTE))
+        assert desk.whats[-1] is told
 
 
 def test_a_second_line_of_one_device_is_no_news():
