@@ -58,7 +58,8 @@ def tracked() -> list[Path]:
             for name in inner
             if name not in MADE and not name.endswith(("_cache", ".egg-info", ".hypothesis"))
         ]
-        found += [(Path(folder) / name).relative_to(HOUSE) for name in names]
+        # In a second work tree of a repository .git is a file.
+        found += [(Path(folder) / name).relative_to(HOUSE) for name in names if name not in MADE]
     return sorted(found)
 
 
