@@ -127,7 +127,9 @@ def _unit(district: District, site: AreaRow, floor: int, room: int) -> str:
     story, unit = f"{site.code}-f{floor}", f"{site.code}-f{floor}-{floor}{room:02}"
     codes = {area.code for area in district.areas[-200:]}
     if story not in codes:
-        district.areas.append(AreaRow(story, site.code, "floor", f"{floor}楼", f"Floor {floor}"))
+        district.areas.append(
+            AreaRow(story, site.code, "floor", f"{floor}楼", f"Floor {floor}", floor=floor)
+        )
     if unit not in codes:
         name = f"{floor}{room:02}"
         district.areas.append(AreaRow(unit, story, "unit", f"{name}室", f"Room {name}"))

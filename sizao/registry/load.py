@@ -9,7 +9,7 @@ from pyarrow import csv
 
 from sizao.db import Connection, translated
 from sizao.errors import Permanent
-from sizao.registry.model import FOREVER, TABLES, Registry
+from sizao.registry.model import FOREVER, NO_FLOOR, TABLES, Registry
 
 _BLOCK_BYTES = 8 << 20  # no row may be longer, and a document may have 1 Mi characters
 _UNKNOWN = {"lon", "lat"}  # NaN in the model where the database has NULL
@@ -24,8 +24,8 @@ async def newest_generation(connection: Connection) -> int:
     return int(row[0])
 
 
-async def load(connection: Connection, partitions_default: int) -> Registry:
-    """Every row of every table, as one generation saw them.
+async def load(connection: Connection, partitions_default: int, *, points: bool = True) -> Registry:
+    """Every row of every table, as one generation saw them; without `points`, none of these.
 
     400,000 devices of three points take seconds, not minutes: COPY out as CSV, parsed by Arrow.
     Raises Retriable when the database is away, Permanent when its tables are not ours; cancelled,
@@ -37,7 +37,12 @@ async def load(connection: Connection, partitions_default: int) -> Registry:
             generation = await newest_generation(connection)
             cursor = await connection.execute("SELECT partitions FROM district")
             row = await cursor.fetchone()
-            tables = {name: await _table(connection, name) for name in TABLES}
+            tables = {
+                name: await _table(connection, name)
+                if points or name != "point"
+                else schema.empty_table()
+                for name, schema in TABLES.items()
+            }
     partitions = partitions_default if row is None else int(row[0])
     return Registry(generation=generation, partitions=partitions, tables=tables)
 
@@ -70,4 +75,6 @@ async def _table(connection: Connection, name: str) -> pa.Table:
 def _column(name: str) -> str:
     if name == "to_gen":
         return f"coalesce(to_gen, {FOREVER})"
+    if name == "floor":
+        return f"coalesce(floor, {NO_FLOOR})"
     return f"coalesce({name}, 'NaN')" if name in _UNKNOWN else name

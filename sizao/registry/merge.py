@@ -12,7 +12,8 @@ from sizao.limits import HEAT_CLASSES
 STAGE: dict[str, str] = {
     "area": """
         CREATE TEMP TABLE staged_area (row integer, code text, parent text, level text,
-            name_zh text, name_en text, lon double precision, lat double precision)
+            name_zh text, name_en text, lon double precision, lat double precision,
+            floor smallint)
         ON COMMIT DROP""",
     "carrier": """
         CREATE TEMP TABLE staged_carrier (row integer, name text, site text) ON COMMIT DROP""",
@@ -23,6 +24,9 @@ STAGE: dict[str, str] = {
         CREATE TEMP TABLE staged_device (row integer, key text, carrier text, device_type text,
             area text, heat_class smallint, mark text, state text,
             lon double precision, lat double precision) ON COMMIT DROP""",
+    "swap": """
+        CREATE TEMP TABLE staged_swap (row integer, key text, carrier text, new_key text,
+            new_carrier text) ON COMMIT DROP""",
 }
 
 _RANK = """array_position(ARRAY['district', 'street', 'community', 'grid', 'estate', 'site',
@@ -60,6 +64,11 @@ FAULTS: dict[str, str] = {
             SELECT row, format('area %s: coordinates %s, %s are not WGS 84 degrees',
                                code, lon, lat),
                    lon NOT BETWEEN -180 AND 180 OR lat NOT BETWEEN -90 AND 90 FROM staged_area
+            UNION ALL
+            SELECT row, format('area %s: floor %s: expected -20 to 200, of level floor alone',
+                               code, floor),
+                   floor NOT BETWEEN -20 AND 200 OR (floor IS NOT NULL AND level <> 'floor')
+            FROM staged_area
         ) fault WHERE wrong""",
     "carrier": """
         SELECT row, text FROM (
@@ -117,6 +126,31 @@ FAULTS: dict[str, str] = {
                                key, lon, lat),
                    lon NOT BETWEEN -180 AND 180 OR lat NOT BETWEEN -90 AND 90 FROM staged_device
         ) fault WHERE wrong""",
+    "swap": """
+        SELECT row, text FROM (
+            SELECT row, format('key %s: 1 to 128 characters without / + # or controls', new_key)
+                   AS text,
+                   length(new_key) NOT BETWEEN 1 AND 128 OR new_key ~ '[/+#[:cntrl:]]' AS wrong
+            FROM staged_swap
+            UNION ALL
+            SELECT row, format('a key stands twice in this change: %s or %s', key, new_key),
+                   count(*) OVER (PARTITION BY carrier, key) > 1
+                   OR count(*) OVER (PARTITION BY new_carrier, new_key) > 1 FROM staged_swap
+            UNION ALL
+            SELECT s.row, format('device %s under carrier %s is unknown', s.key, s.carrier),
+                   d.id IS NULL
+            FROM staged_swap s LEFT JOIN carrier c ON c.name = s.carrier AND c.to_gen IS NULL
+            LEFT JOIN device d ON d.carrier = c.id AND d.key = s.key AND d.to_gen IS NULL
+            UNION ALL
+            SELECT s.row, format('device %s: carrier %s is unknown', s.new_key, s.new_carrier),
+                   c.id IS NULL
+            FROM staged_swap s LEFT JOIN carrier c ON c.name = s.new_carrier AND c.to_gen IS NULL
+            UNION ALL
+            SELECT s.row, format('device %s is registered under carrier %s already', s.new_key,
+                                 s.new_carrier), true
+            FROM staged_swap s JOIN carrier c ON c.name = s.new_carrier AND c.to_gen IS NULL
+            JOIN device d ON d.carrier = c.id AND d.key = s.new_key AND d.to_gen IS NULL
+        ) fault WHERE wrong""",
 }
 
 _AREA = (
@@ -136,19 +170,19 @@ _AREA = (
         FROM generate_series(0, (SELECT partitions FROM district) - 1) p""",
     """CREATE TEMP TABLE new_area ON COMMIT DROP AS
         SELECT i.id, coalesce(up.id, p.id, 0) AS parent, s.level, s.code, s.name_zh, s.name_en,
-               s.lon, s.lat, CASE WHEN s.level = 'site'
+               s.lon, s.lat, s.floor, CASE WHEN s.level = 'site'
                    THEN coalesce(i.old_partition, load.partition) ELSE -1 END::smallint AS partition
         FROM staged_area s JOIN area_id i USING (code) JOIN load ON load.n = i.turn
         LEFT JOIN area p ON p.code = s.parent AND p.to_gen IS NULL
         LEFT JOIN area_id up ON up.code = s.parent""",
     "ANALYZE new_area",
     """DELETE FROM new_area n USING area a WHERE a.id = n.id AND a.to_gen IS NULL
-        AND (a.parent, a.level, a.name_zh, a.name_en, a.lon, a.lat)
-        IS NOT DISTINCT FROM (n.parent, n.level, n.name_zh, n.name_en, n.lon, n.lat)""",
+        AND (a.parent, a.level, a.name_zh, a.name_en, a.lon, a.lat, a.floor)
+        IS NOT DISTINCT FROM (n.parent, n.level, n.name_zh, n.name_en, n.lon, n.lat, n.floor)""",
     """UPDATE area SET to_gen = :generation FROM new_area n
         WHERE area.id = n.id AND area.to_gen IS NULL""",
     """INSERT INTO area SELECT id, parent, level, code, name_zh, name_en, lon, lat, partition,
-        :generation, NULL FROM new_area""",
+        :generation, NULL, floor FROM new_area""",
 )
 
 _CARRIER = (
@@ -215,11 +249,27 @@ _DEVICE = (
         state, lon, lat, :generation, NULL FROM new_device""",
 )
 
+# The device keeps its id, and so its points and their history; another key speaks for it.
+_SWAP = (
+    """CREATE TEMP TABLE new_key ON COMMIT DROP AS
+        SELECT d.id, s.new_key, up.id AS carrier
+        FROM staged_swap s
+        JOIN carrier c ON c.name = s.carrier AND c.to_gen IS NULL
+        JOIN device d ON d.carrier = c.id AND d.key = s.key AND d.to_gen IS NULL
+        JOIN carrier up ON up.name = s.new_carrier AND up.to_gen IS NULL""",
+    """UPDATE device SET to_gen = :generation FROM new_key n
+        WHERE device.id = n.id AND device.to_gen IS NULL""",
+    """INSERT INTO device SELECT d.id, n.new_key, n.carrier, d.device_type, d.area, d.site,
+        d.heat_class, d.mark, d.state, d.lon, d.lat, :generation, NULL
+        FROM device d JOIN new_key n ON n.id = d.id AND d.to_gen = :generation""",
+)
+
 MERGE: dict[str, tuple[str, ...]] = {
     "area": _AREA,
     "carrier": _CARRIER,
     "device_type": _DEVICE_TYPE,
     "device": _DEVICE,
+    "swap": _SWAP,
 }
 
 # An area that moved takes its devices along. (They stayed in their old site: signals named that one

@@ -21,6 +21,8 @@ from sizao.units import Lane
 
 FOREVER = (1 << 62) - 1
 """`to_gen` of a row that still holds."""
+NO_FLOOR = -(1 << 15)
+"""`floor` of an area that is none, or whose number nobody has said."""
 
 Ints = npt.NDArray[np.int32]
 
@@ -75,6 +77,7 @@ TABLES: dict[str, pa.Schema] = {
         ("lon", pa.float64()),  # WGS 84; NaN where unknown
         ("lat", pa.float64()),
         ("partition", pa.int16()),  # of a site; -1 elsewhere
+        ("floor", pa.int16()),  # number of a floor; NO_FLOOR elsewhere
     ),
     "carrier": _table(("id", pa.int32()), ("name", _TEXT), ("site", pa.int32())),
     "device_type": _table(
@@ -105,7 +108,7 @@ TABLES: dict[str, pa.Schema] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Area:
-    """One node of the tree. `lon`, `lat` are NaN where unknown."""
+    """One node of the tree. `lon`, `lat` are NaN, `floor` is NO_FLOOR where unknown."""
 
     id: int
     parent: int
@@ -116,6 +119,7 @@ class Area:
     lon: float
     lat: float
     partition: int
+    floor: int = NO_FLOOR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,6 +295,15 @@ class _Dense:
             texts[index] = text
         return texts
 
+    def words(self, column: str) -> list[str]:
+        """As texts, of a few that repeat: each is one object, not 400,000 (20 MB a column)."""
+        texts = [""] * self.size
+        chosen = self.table.column(column).combine_chunks().dictionary_encode()
+        words = chosen.dictionary.to_pylist()
+        for index, word in zip(self.ids.tolist(), chosen.indices.to_pylist(), strict=True):
+            texts[index] = words[word]
+        return texts
+
 
 def _dense(registry: Registry, name: str, generation: int) -> _Dense:
     table = registry.tables[name]
@@ -324,7 +337,6 @@ def _view(registry: Registry, generation: int) -> View:
     live_carriers = {name for index, name in names.items() if carrier.live[index]}
     sites = dict(zip(names.values(), carrier.table.column("site").to_pylist(), strict=True))
     types = _dense(registry, "device_type", generation).table.drop_columns(["from_gen", "to_gen"])
-    states = device.texts("state")
     return View(
         generation=generation,
         partitions=registry.partitions,
@@ -342,8 +354,8 @@ def _view(registry: Registry, generation: int) -> View:
         device_area=device.ints("area"),
         device_site=device.ints("site"),
         device_heat_class=device.ints("heat_class"),
-        device_mark=device.texts("mark"),
-        device_state=states,
+        device_mark=device.words("mark"),
+        device_state=device.words("state"),
         device_lon=device.floats("lon"),
         device_lat=device.floats("lat"),
         device_live=device.live,

@@ -7,12 +7,13 @@ that older frames are still judged by what held then. What a change does not nam
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
 
 from sizao.db import Connection, translated
-from sizao.errors import BadInput
+from sizao.errors import BadInput, Raced
 from sizao.registry import merge
 from sizao.topics import PARTITIONS_DEFAULT
 
@@ -22,7 +23,7 @@ _FAULTS_SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class AreaRow:
-    """A node of the tree; `parent` is a code ("" for the district)."""
+    """A node of the tree; `parent` is a code ("" for the district), `floor` a floor's number."""
 
     code: str
     parent: str
@@ -31,6 +32,7 @@ class AreaRow:
     name_en: str
     lon: float | None = None
     lat: float | None = None
+    floor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +67,31 @@ class DeviceRow:
     lat: float | None = None
 
 
-Row = AreaRow | CarrierRow | TypeRow | DeviceRow
+@dataclass(frozen=True, slots=True)
+class SwapRow:
+    """`new_key` under `new_carrier` takes over place, points and history of `key`."""
+
+    key: str
+    carrier: str
+    new_key: str
+    new_carrier: str
+
+
+Row = AreaRow | CarrierRow | TypeRow | DeviceRow | SwapRow
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What to add or alter. Parents before children is not required."""
+    """What to add or alter. Parents before children is not required.
+
+    Swaps and devices do not fit into one change: a row cannot end and begin twice under one number.
+    """
 
     areas: Sequence[AreaRow] = field(default_factory=list)
     carriers: Sequence[CarrierRow] = field(default_factory=list)
     types: Sequence[TypeRow] = field(default_factory=list)
     devices: Sequence[DeviceRow] = field(default_factory=list)
+    swaps: Sequence[SwapRow] = field(default_factory=list)
 
 
 async def partitions_of(connection: Connection, wanted: int | None) -> int:
@@ -101,15 +117,26 @@ async def fix_partitions(connection: Connection, partitions: int) -> None:
     await partitions_of(connection, partitions)
 
 
-async def apply(connection: Connection, change: Change, *, cause: str, partitions: int) -> int:
+async def apply(
+    connection: Connection,
+    change: Change,
+    *,
+    cause: str,
+    partitions: int,
+    based_on: int | None = None,
+) -> int:
     """Merge `change`; returns the generation now in force (the old one when nothing changed).
 
-    `partitions` is taken where `sizao migrate` has stored none, for life. Raises BadInput naming
-    every row at fault (the first 50), Retriable when the database is away; nothing is changed then,
-    nor when it is cancelled.
+    `partitions` is taken where `sizao migrate` has stored none, for life. `based_on` is the
+    generation that the change was made from, if that matters. Raises BadInput naming every row at
+    fault (the first 50), Raced when another generation than `based_on` is in force by now,
+    Retriable when the database is away; nothing is changed then, nor when it is cancelled.
     """
+    assert not (change.devices and change.swaps)
     async with _locked(connection):
         generation = await _value(connection, "SELECT coalesce(max(id), 0) + 1 FROM generation")
+        if based_on not in {None, generation - 1}:
+            raise Raced(f"registry at generation {generation - 1}, not {based_on} any more")
         await connection.execute(
             "INSERT INTO district (partitions) VALUES (%s) ON CONFLICT DO NOTHING", (partitions,)
         )
@@ -118,6 +145,7 @@ async def apply(connection: Connection, change: Change, *, cause: str, partition
         changed += await _merged(connection, "carrier", change.carriers, generation)
         changed += await _merged(connection, "device_type", change.types, generation)
         changed += await _merged(connection, "device", change.devices, generation)
+        changed += await _merged(connection, "swap", change.swaps, generation)
         if change.areas:
             await _refuse_faults(connection, merge.HOMELESS)
             changed += await _run(connection, merge.MOVES, generation)
@@ -158,14 +186,15 @@ async def _merged(connection: Connection, table: str, rows: Sequence[Row], gener
     return await _run(connection, merge.MERGE[table], generation)
 
 
-async def _stage(connection: Connection, table: str, rows: Iterable[Row]) -> None:
+async def _stage(connection: Connection, table: str, rows: Sequence[Row]) -> None:
     await connection.execute(merge.STAGE[table].encode())
     async with (
         connection.cursor() as cursor,
         cursor.copy(f"COPY staged_{table} FROM STDIN".encode()) as copy,
     ):
+        cells = attrgetter(*(one.name for one in fields(rows[0])))  # astuple() copies deeply
         for number, row in enumerate(rows, 1):
-            await copy.write_row((number, *astuple(row)))
+            await copy.write_row((number, *cells(row)))
     await connection.execute(f"ANALYZE staged_{table}".encode())
 
 

@@ -8,9 +8,10 @@ import pytest
 from fix_registry import DEVICES, PLACES, TEMPERATURE, change
 
 from sizao import db
-from sizao.errors import BadInput, Permanent
+from sizao.errors import BadInput, Permanent, Raced
 from sizao.registry.load import load
-from sizao.registry.write import AreaRow, CarrierRow, Change, DeviceRow, TypeRow
+from sizao.registry.model import NO_FLOOR
+from sizao.registry.write import AreaRow, CarrierRow, Change, DeviceRow, SwapRow, TypeRow, apply
 from sizao.units import BY_NAME, Lane
 
 
@@ -196,6 +197,14 @@ async def test_a_new_version_of_a_type_adds_and_ends_points(connection):
         ),
         (Change(areas=[AreaRow("t", "site-1", "street", "街", "S")]), "cannot stand under site-1"),
         (Change(areas=[AreaRow("t", "gone", "site", "楼", "B")]), "parent gone is unknown"),
+        (
+            Change(areas=[AreaRow("f", "site-1", "floor", "1", "1", floor=201)]),
+            "floor 201: expected",
+        ),
+        (Change(areas=[AreaRow("f", "s", "site", "1", "1", floor=1)]), "of level floor alone"),
+        (Change(swaps=[SwapRow("x", "gateway", "y", "gateway")]), "x under carrier gateway is unk"),
+        (Change(swaps=[SwapRow("x", "gateway", "y", "gatewy")]), "y: carrier gatewy is unknown"),
+        (Change(swaps=[SwapRow("x", "gateway", "y/", "gateway")]), "key y/: 1 to 128"),
         (Change(carriers=[CarrierRow("a/b")]), "MQTT user name"),
         (
             Change(
@@ -220,6 +229,40 @@ async def test_an_area_with_devices_cannot_leave_every_site(connection):
     with pytest.raises(BadInput, match="row 1: area room: it would lie in no site, with 1 devices"):
         await change(connection, out)
     assert (await load(connection, 4)).generation == 2
+
+
+async def test_a_swap_keeps_the_device_and_takes_no_key_that_is_taken(connection):
+    await change(connection, PLACES)
+    await change(connection, DEVICES)
+    taken = SwapRow("a", "gateway", "b", "gateway")
+    with pytest.raises(BadInput, match="row 1: device b is registered under carrier gateway"):
+        await change(connection, Change(swaps=[taken]))
+    twice = [SwapRow("a", "gateway", "x", "gateway"), SwapRow("b", "gateway", "x", "gateway")]
+    with pytest.raises(BadInput, match="row 2: a key stands twice in this change: b or x"):
+        await change(connection, Change(swaps=twice))
+    new = await change(connection, Change(swaps=[SwapRow("a", "gateway", "x", "platform")]))
+    registry = await load(connection, 4)
+    assert registry.newest.roster["platform"]["x"] == 1
+    assert registry.at(new - 1).roster["gateway"]["a"] == 1
+    assert np.flatnonzero(registry.newest.point_live).tolist() == [1, 2, 3, 4]
+
+
+async def test_a_change_made_from_an_older_registry_is_refused(connection):
+    await change(connection, PLACES)
+    with pytest.raises(Raced, match="generation 1, not 0 any more"):
+        await apply(connection, DEVICES, cause="test", partitions=4, based_on=0)
+    assert await apply(connection, DEVICES, cause="test", partitions=4, based_on=1) == 2
+
+
+async def test_a_floor_has_a_number_that_may_change(connection):
+    await change(connection, PLACES)
+    await change(connection, Change(areas=[AreaRow("f", "site-1", "floor", "1", "1")]))
+    numbered = Change(areas=[AreaRow("f", "site-1", "floor", "1", "1", floor=-2)])
+    assert await change(connection, numbered) == 3
+    assert await change(connection, numbered) == 3
+    registry = await load(connection, 4, points=False)
+    floors = {area.code: area.floor for area in registry.newest.areas.values()}
+    assert (floors["f"], floors["room"]) == (-2, NO_FLOOR)
 
 
 async def test_every_fault_is_told_at_once_up_to_fifty(connection):
