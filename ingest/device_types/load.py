@@ -81,6 +81,8 @@ def _faults(device_type: DeviceType) -> Iterator[Fault]:
     for name, measure in device_type.quantities.items():
         for path, fault in _measure_faults(name, measure):
             yield ("quantities", name, *path), fault
+    if device_type.heat_detector and "temperature_c" not in device_type.quantities:
+        yield ("heat_detector",), "expected no, or a map to temperature_c"
     yield from _pointer_faults(device_type)
     for index, example in enumerate(device_type.examples):
         for path, fault in _example_faults(device_type, example):

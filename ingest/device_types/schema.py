@@ -176,6 +176,9 @@ class DeviceType(_Closed):
         gt=0, le=INTERVAL_S_MAX, description="it speaks at least so often"
     )
     repeats: bool = Field(description="says an alarm again at least every 10 s until `seen`")
+    heat_detector: bool = Field(
+        default=False, description="certified by class: each device must name its own (A1...G)"
+    )
     examples: list[Example] = Field(min_length=2, max_length=EXAMPLES_MAX)
 
     @property

@@ -1,7 +1,7 @@
 """Faults of device-type files: each is found, located, and the others are told with it."""
 
 import pytest
-from fix_bridge import BATCH, HEAT, SMOKE_HEAT
+from fix_bridge import BATCH, HEAT, SMOKE_HEAT, SMOKE_STATE
 
 from ingest.check import check
 from ingest.device_types.load import conflicts, load, overlap
@@ -51,6 +51,12 @@ def test_a_fault_is_told_with_its_line(old, new, expected):
     found = faults(text)
     assert any(expected in fault for fault in found), found
     assert found[0].startswith("f.yaml:")
+
+
+def test_only_what_measures_temperature_is_a_heat_detector():
+    (fault,) = faults(SMOKE_STATE.replace("repeats:", "heat_detector: yes\nrepeats:", 1))
+    assert fault.endswith("heat_detector: expected no, or a map to temperature_c")
+    assert load(HEAT, "f.yaml").heat_detector
 
 
 def test_the_line_is_that_of_the_fault():
