@@ -12,6 +12,7 @@ import typer
 from ingest import archive
 from ingest.bridge import body, first_start
 from ingest.check import check
+from ingest.register_commands import areas, devices
 from ingest.settings import BridgeSettings
 from sizao import service
 from sizao.errors import BadInput
@@ -20,6 +21,8 @@ from sizao.settings import Fault, load_or_last_good, read, state_folder
 app = typer.Typer()
 device_type = typer.Typer(no_args_is_help=True, help="Device types: one YAML file each.")
 app.add_typer(device_type, name="device-type")
+app.add_typer(areas, name="areas")
+app.add_typer(devices, name="devices")
 
 Config = Annotated[
     Path, typer.Option("--config", envvar="SIZAO_CONFIG", help="the settings file (YAML)")

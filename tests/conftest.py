@@ -7,7 +7,14 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-pytest_plugins = ["fix_house", "fix_registry", "fix_servers", "fix_stack", "fix_topics"]
+pytest_plugins = [
+    "fix_house",
+    "fix_register",
+    "fix_registry",
+    "fix_servers",
+    "fix_stack",
+    "fix_topics",
+]
 
 # On a fresh clone the first text drawn builds hypothesis's tables of Unicode for seconds, and a
 # shared core is slow at any time: neither is a fault of the code. A failure says how to repeat it.

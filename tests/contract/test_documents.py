@@ -29,7 +29,9 @@ def test_every_link_of_the_readme_leads_somewhere():
 @pytest.mark.parametrize(
     "command",
     ["migrate", "bridge", "detect", "alert", "archive", "console", "responders import",
-     "page test", "device-type check"],
+     "page test", "device-type check", "areas import", "areas export", "devices import",
+     "devices export", "devices move", "devices swap", "devices isolate", "devices retire",
+     "devices commission"],
 )  # fmt: skip
 def test_every_command_explains_itself(command):
     done = subprocess.run(
