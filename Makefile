@@ -37,6 +37,7 @@ check: ## ruff, mypy, import laws, layout
 bench: ## the benchmarks; JSON under build/bench/
 	@$(SETUP) run
 	@$(PYTHON) -m deploy.local.bench
+	@$(PYTHON) -m deploy.local.bench_registry
 
 chaos: ## the long fault runs
 	@$(SETUP) test

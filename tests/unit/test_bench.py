@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from deploy.local import bench_district, bench_proc
+from deploy.local import bench_district, bench_proc, bench_registry
 from deploy.local.bench import table, verdict
 from deploy.local.bench_load import slope
 from deploy.local.bench_watch import spread_ms
@@ -89,3 +89,15 @@ def test_each_burning_device_has_a_site_and_a_carrier_of_its_own():
     rows = [row for row in made.rows if (row.carrier, [row.key]) in made.burning]
     assert len({row.area for row in rows}) == len({row.carrier for row in rows}) == 3
     assert len(made.rows) == 4_000 + 80 * 50 + 3
+
+
+def test_the_files_of_the_registry_bench(tmp_path):
+    areas, first, second = (tmp_path / name for name in ("a.csv", "d.csv", "d2.csv"))
+    assert bench_registry.write_areas(areas, 400) == 1 + 11 + 111 + 20 * 5
+    bench_registry.write_devices(first, 400)
+    bench_registry.write_devices(second, 400, moved=True)
+    one, two = first.read_text().splitlines(), second.read_text().splitlines()
+    assert len(one) == len(two) == 401
+    assert sum(left != right for left, right in zip(one, two, strict=True)) == 4
+    codes = {line.split(",")[0] for line in areas.read_text().splitlines()}
+    assert {line.split(",")[3] for line in one[1:] + two[1:]} <= codes
