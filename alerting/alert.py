@@ -21,7 +21,7 @@ from alerting.deliver import Channel, Deliverer, DeliverySettings
 from alerting.publish import Publisher
 from alerting.series import Series
 from sizao import clock, db, http, topics
-from sizao.db import DatabaseSettings, Pool, translated
+from sizao.db import DatabaseSettings, Pool, enduring
 from sizao.kafka import KafkaSettings
 from sizao.registry.source import Source
 from sizao.service import Service
@@ -144,7 +144,7 @@ class Alert:
     # ---- responders
 
     async def _read_directory(self) -> None:
-        with translated():
+        with enduring():
             async with self._pool.connection() as connection:
                 self._directory = await contacts.load(connection, self._directory)
         self._service.facts["responders"] = len(self._directory.responders)
@@ -158,7 +158,7 @@ class Alert:
         while True:
 
             async def read() -> tuple[int, int, float]:
-                with translated():
+                with enduring():
                     async with self._pool.connection() as connection:
                         return await outbox.depth(connection, clock.now_us())
 

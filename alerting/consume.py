@@ -244,9 +244,7 @@ class Consumer:
 
     async def _store(self, batch: Batch) -> None:
         """Store a batch, however long the database is away. Raises Refused, OffsetMoved."""
-        self._stage.begin()
         taken = await self._service.patiently(self._storing, partial(self._attempt, batch))
-        self._stage.moved()
         for one, move in batch.moves.items():
             self._next[one] = move.next_offset
         self._series.took(taken)
@@ -254,6 +252,7 @@ class Consumer:
             self._news()
 
     async def _attempt(self, batch: Batch) -> Taken:
+        self._stage.begin()
         try:
             try:
                 return await self._take(batch)
@@ -267,6 +266,8 @@ class Consumer:
             raise
         except Permanent as error:
             raise Retriable(f"not the records' fault, nothing is skipped: {error}") from error
+        finally:
+            self._stage.moved()  # each attempt is a wait of its own: what is refused is not stuck
 
     async def _take(self, batch: Batch) -> Taken:
         with translated():

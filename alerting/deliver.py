@@ -19,7 +19,7 @@ from alerting.ledger import Answer, Letter, MessageState, Next, Outcome
 from alerting.notice import Notice
 from alerting.outbox import Claim
 from sizao import clock
-from sizao.db import Pool, translated
+from sizao.db import Pool, enduring
 from sizao.service import Probe, Service
 
 _OVERRUN_S = 1.0  # a channel keeps its own deadline; beyond this it is at fault
@@ -106,27 +106,28 @@ class Deliverer:
             return  # the poll: a repeat may have fallen due, or another process may have died
 
     async def _release(self) -> None:
-        with translated():
+        with enduring():
             async with self._pool.connection() as connection:
                 await outbox.release(connection, self._holder, clock.now_us())
 
     async def _claim(self, limit: int) -> list[Claim]:
         async def attempt() -> list[Claim]:
-            self._stage.begin()
             lease_s = self._settings.attempt_deadline_s + _LEASE_MARGIN_S
-            with translated():
-                async with self._pool.connection() as connection:
-                    return await outbox.claim(
-                        connection,
-                        self._holder,
-                        now_us=clock.now_us(),
-                        lease_us=int(lease_s * 1e6),
-                        limit=limit,
-                    )
+            self._stage.begin()
+            try:
+                with enduring():
+                    async with self._pool.connection() as connection:
+                        return await outbox.claim(
+                            connection,
+                            self._holder,
+                            now_us=clock.now_us(),
+                            lease_us=int(lease_s * 1e6),
+                            limit=limit,
+                        )
+            finally:
+                self._stage.moved()  # whatever came of it, the client is not stuck
 
-        claims = await self._service.patiently("database", attempt)
-        self._stage.moved()
-        return claims
+        return await self._service.patiently("database", attempt)
 
     async def _one(self, claim: Claim) -> None:
         try:
@@ -134,7 +135,7 @@ class Deliverer:
             self._outcomes.add(answer.outcome)
 
             async def end() -> Next:
-                with translated():
+                with enduring():
                     async with self._pool.connection() as connection:
                         return await outbox.record(
                             connection, claim, self._holder, answer, clock.now_us()

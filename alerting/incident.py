@@ -251,8 +251,12 @@ def _is_new_onset(old: Member, signal: Signal) -> bool:
     """
     if signal.onset == old.onset:
         return False
-    restored = old.cleared_us is not None and signal.onset_us > old.cleared_us
-    return restored or signal.onset_us > old.last_us + ALARMING_US
+    # By our arrival too where it begins: a device's clock that was set back must not mute it.
+    began_us = signal.onset_us
+    if signal.phase is Phase.RAISE:
+        began_us = max(began_us, signal.received_us)
+    restored = old.cleared_us is not None and began_us > old.cleared_us
+    return restored or began_us > old.last_us + ALARMING_US
 
 
 def _tier_with(incident: Incident, signal: Signal, name: str) -> Tier:
@@ -276,9 +280,10 @@ def _member(old: Member | None, signal: Signal) -> Member:
             joined_us=signal.event_us,
             last_us=signal.event_us,
         )
-    # An early line that goes on beside an alarm must not hide that the alarm has ended.
-    leads = signal.tier.rank >= old.tier.rank or _is_new_onset(old, signal)
-    newer = leads and signal.event_us >= old.last_us
+    if signal.tier is Tier.EARLY and old.tier is not Tier.EARLY:
+        return old  # an early line beside an alarm must not hide that the alarm ended, nor when
+    anew = _is_new_onset(old, signal)
+    newer = anew or (signal.tier.rank >= old.tier.rank and signal.event_us >= old.last_us)
     return replace(
         old,
         tier=max(old.tier, signal.tier, key=lambda tier: tier.rank),

@@ -62,8 +62,12 @@ class Record:
 LANE_MAX = 16
 """Attempts of one responder's channel on their way at once: no flood for a duty desk's server."""
 
-# Lane by lane through the index, whatever the statistics say: with a plain DISTINCT ON, 20,000 due
-# messages made this query run into the statement's time-out.
+assert PRESSING == 3, "stands in the query and in the index message_repeat"  # noqa: PLR2004
+
+# Lane by lane: the first of a lane goes before the second of any other, so that receivers that hang
+# cannot take all places; repeats go beside firsts, or a storm would keep a page that failed once.
+# Through the indexes, whatever the statistics say: with a plain DISTINCT ON, 20,000 due messages
+# made this query run into the statement's time-out.
 _CLAIM = b"""
 WITH RECURSIVE lanes AS (
     (SELECT responder, channel FROM message WHERE state = 'due'
@@ -74,29 +78,33 @@ WITH RECURSIVE lanes AS (
             WHERE m.state = 'due' AND (m.responder, m.channel) > (lanes.responder, lanes.channel)
             ORDER BY m.responder, m.channel LIMIT 1) following
 ), under_way AS (
-    SELECT responder, channel, (SELECT count(*) FROM message busy
-        WHERE busy.responder = lanes.responder AND busy.channel = lanes.channel
-            AND busy.lease_until_us > %(now)s) AS count
-    FROM lanes
+    SELECT responder, channel, busy.count, busy.repeats FROM lanes CROSS JOIN LATERAL
+        (SELECT count(*), count(*) FILTER (WHERE attempts > 1 OR urgency < 3) AS repeats
+            FROM message m WHERE m.responder = lanes.responder AND m.channel = lanes.channel
+                AND m.lease_until_us > %(now)s) busy
 ), firsts AS (
-    SELECT first.id, first.urgency, first.seq FROM under_way CROSS JOIN LATERAL
-        (SELECT id, urgency, seq FROM message
+    SELECT first.id, first.urgency, first.seq, under_way.count + first.nth AS place
+    FROM under_way CROSS JOIN LATERAL
+        (SELECT id, urgency, seq, row_number() OVER (ORDER BY urgency DESC, seq) AS nth
+            FROM message
             WHERE state = 'due' AND attempts = 0 AND responder = under_way.responder
-                AND channel = under_way.channel AND urgency >= %(pressing)s AND next_us <= %(now)s
+                AND channel = under_way.channel AND urgency >= 3 AND next_us <= %(now)s
             ORDER BY urgency DESC, seq LIMIT greatest(%(lane)s - under_way.count, 0)) first
 ), heads AS (
     SELECT head.id, head.urgency, head.seq FROM under_way CROSS JOIN LATERAL
         (SELECT m.id, m.urgency, m.seq FROM generate_series(9, 0, -1) AS level CROSS JOIN LATERAL
             (SELECT id, urgency, seq FROM message
-                WHERE state = 'due' AND responder = under_way.responder
-                    AND channel = under_way.channel AND urgency = level AND next_us <= %(now)s
+                WHERE state = 'due' AND (attempts > 0 OR urgency < 3)
+                    AND responder = under_way.responder AND channel = under_way.channel
+                    AND urgency = level AND next_us <= %(now)s
+                    AND (lease_until_us IS NULL OR lease_until_us <= %(now)s)
                 ORDER BY next_us, seq LIMIT 1) m
             ORDER BY m.urgency DESC LIMIT 1) head
-    WHERE under_way.count = 0
+    WHERE under_way.repeats = 0
 ), wanted AS (
-    SELECT id FROM (SELECT id, urgency, seq, 0 AS turn FROM firsts
-        UNION ALL SELECT id, urgency, seq, 1 FROM heads WHERE id NOT IN (SELECT id FROM firsts)) a
-    ORDER BY turn, urgency DESC, seq LIMIT %(limit)s
+    SELECT id FROM (SELECT id, urgency, seq, place, 0 AS turn FROM firsts
+        UNION ALL SELECT id, urgency, seq, 1, 1 FROM heads) a
+    ORDER BY place, turn, urgency DESC, seq LIMIT %(limit)s
 ), locked AS (
     SELECT id FROM message
     WHERE id = ANY(ARRAY(SELECT id FROM wanted)) AND state = 'due' AND next_us <= %(now)s
@@ -115,7 +123,7 @@ async def claim(
 ) -> list[Claim]:
     """Claim at most `limit` due messages, and write their attempts down."""
     parameters = {"holder": holder, "now": now_us, "until": now_us + lease_us, "limit": limit}
-    parameters |= {"pressing": PRESSING, "lane": LANE_MAX}
+    parameters["lane"] = LANE_MAX
     with translated():
         async with connection.transaction():
             cursor = await connection.execute(_CLAIM, parameters)

@@ -14,7 +14,7 @@ from alerting import notice as notices
 from alerting import outbox
 from alerting.outbox import Record
 from sizao import frame, kafka, topics
-from sizao.db import Pool, translated
+from sizao.db import Pool, enduring
 from sizao.errors import Permanent, Retriable
 from sizao.kafka import KafkaSettings, Outgoing
 from sizao.service import Service
@@ -93,7 +93,7 @@ class Publisher:
             await self._send(records)
 
         try:
-            with translated():
+            with enduring():
                 async with self._pool.connection() as connection:
                     return await outbox.drain(connection, send)
         except Retriable:

@@ -106,6 +106,18 @@ def translated() -> Iterator[None]:
         raise Retriable(_said(error)) from error
 
 
+@contextmanager
+def enduring() -> Iterator[None]:
+    """As `translated`, for loops that must go on: what is no absence (rights, schema, a broken
+    index) is waited out as one, because ending the process would end the pages with it.
+    """
+    try:
+        with translated():
+            yield
+    except Permanent as error:
+        raise Retriable(str(error)) from error
+
+
 def _said(error: Exception) -> str:
     return f"PostgreSQL: {error}".strip()
 

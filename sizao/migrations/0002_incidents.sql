@@ -165,6 +165,8 @@ CREATE INDEX message_lane ON message (responder, channel, urgency, next_us, seq)
     WHERE state = 'due';
 CREATE INDEX message_first ON message (responder, channel, urgency DESC, seq)
     WHERE state = 'due' AND attempts = 0;
+CREATE INDEX message_repeat ON message (responder, channel, urgency, next_us, seq)
+    WHERE state = 'due' AND (attempts > 0 OR urgency < 3);
 CREATE INDEX message_leased ON message (responder, channel) WHERE lease_until_us IS NOT NULL;
 CREATE INDEX message_of_incident ON message (incident, seq);
 

@@ -90,6 +90,24 @@ async def test_repeats_go_one_at_a_time_and_never_before_a_first_page(connection
     assert await claimed(connection, now=T0 + 2 * S) == []
 
 
+async def test_receivers_that_hang_leave_the_others_their_places(connection):
+    await stored(connection, *(make_signal(n, site=n) for n in range(1, 21)), names="a")
+    assert {one.responder for one in await claimed(connection, limit=4)} == {"a"}
+    await stored(connection, make_signal(21, site=21), names="b")
+    (first, *_) = sorted(await claimed(connection, limit=1), key=lambda one: one.responder)
+    assert first.responder == "b"
+
+
+async def test_a_repeat_goes_beside_first_pages_that_hang(connection):
+    await stored(connection, make_signal(1, site=1))
+    (failed,) = await claimed(connection)
+    await outbox.record(connection, failed, "a0", DOWN, T0)
+    await stored(connection, make_signal(2, site=2))
+    assert [one.attempt for one in await claimed(connection)] == [1]
+    (again,) = await claimed(connection, now=T0 + 2 * S)
+    assert (again.id, again.attempt) == (failed.id, 2)
+
+
 async def test_a_storm_of_first_pages_has_a_bound_for_one_receiver(connection):
     fires = [make_signal(n, site=n) for n in range(1, outbox.LANE_MAX + 5)]
     await stored(connection, *fires)

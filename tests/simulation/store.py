@@ -202,6 +202,11 @@ class Store:
         """
         due = self.due()
         busy = Counter(page.lane for page in due if page.lease_until_us > now_us)
+        repeats = Counter(
+            page.lane
+            for page in due
+            if page.lease_until_us > now_us and (page.attempts > 1 or page.urgency < PRESSING)
+        )
         ready = [
             page
             for page in due
@@ -216,9 +221,11 @@ class Store:
         heads: dict[tuple[object, object], Page] = {}
         for page in ready:
             head = heads.get(page.lane)
-            if not busy[page.lane] and (head is None or _order(page) < _order(head)):
+            repeat = page.attempts > 0 or page.urgency < PRESSING
+            leads = head is None or _order(page) < _order(head)
+            if repeat and leads and not repeats[page.lane]:
                 heads[page.lane] = page
-        wanted += [page for page in heads.values() if page not in wanted]
+        wanted += heads.values()
         claims = []
         for page in wanted[:limit]:
             page.attempts += 1

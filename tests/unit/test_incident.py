@@ -116,6 +116,30 @@ def test_an_early_line_that_goes_on_does_not_hide_that_the_alarm_ended():
     assert desk.whats == [What.OPENED, What.RAISED, What.RENEWED]
 
 
+@pytest.mark.parametrize("restored", [True, False])
+def test_an_early_line_before_the_second_fire_does_not_mute_it(restored):
+    """The pan at 20:00, acknowledged; early again at 20:38, alarm at 20:40."""
+    desk = Desk()
+    desk.hear(make())
+    desk.act(What.ACKNOWLEDGED)
+    if restored:
+        desk.hear(make(at=T0 + 5 * MINUTE, onset=T0, phase=Phase.CLEAR))
+    desk.hear(make(tier=Tier.EARLY, at=T0 + 38 * MINUTE))
+    desk.hear(make(at=T0 + 40 * MINUTE))
+    assert desk.whats[-1] is What.RENEWED
+
+
+def test_a_device_whose_clock_was_set_back_is_not_mute():
+    desk = Desk()
+    desk.hear(make())
+    desk.act(What.ACKNOWLEDGED)
+    desk.hear(make(at=T0 + MINUTE, onset=T0, phase=Phase.CLEAR))
+    slow = 600 * MINUTE
+    desk.hear(make(at=T0 + 40 * MINUTE - slow, received=T0 + 40 * MINUTE))
+    assert desk.whats[-1] is What.RENEWED
+    assert desk.incident.known["device:1"].cleared_us is None
+
+
 def test_an_early_device_that_alarms_is_news_once_somebody_has_acknowledged():
     """It raises nothing, as the first device alarmed long ago; yet who took it knows of no such."""
     for taken, told in ((False, What.JOINED), (True, What.RENEWED)):
