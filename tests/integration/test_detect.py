@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 PARTITIONS = range(4)
 SOURCES = [(topic.name, number) for topic in (ALARMS, READINGS) for number in PARTITIONS]
 TOLD = [(SIGNALS.name, number) for number in PARTITIONS]
-DEADLINE_S = 60
+DEADLINE_S = 60.0
 START = "from detectors.commands import app; app()"
 
 KNOWN = registry(
