@@ -41,6 +41,9 @@ _SAYS: dict[int, tuple[Kind, Tier]] = {
     BY_NAME["gas_state"].code: (Kind.GAS, Tier.ALARM),
     BY_NAME["co_state"].code: (Kind.CO, Tier.ALARM),
     BY_NAME["tamper_state"].code: (Kind.TAMPER, Tier.ALARM),
+    BY_NAME["flow_state"].code: (Kind.WATER, Tier.ALARM),
+    BY_NAME["electrical_state"].code: (Kind.ELECTRICAL, Tier.ALARM),
+    BY_NAME["arc_state"].code: (Kind.ELECTRICAL, Tier.URGENT),
 }
 _LINES = ("real", "test")
 READS = tuple(BY_CODE[code].name for code in _SAYS)

@@ -16,14 +16,16 @@ def test_codes_and_names_are_unique_and_stable():
 def test_the_unit_stands_last_in_the_name():
     ends = {"degC": "_c", "1/m": "_per_m", "ppm": "_ppm", "%": "_pct", "%LEL": "_lel_pct"}
     ends |= {"mA": "_ma", "kPa": "_kpa", "m": "_m", "state": "_state", "1": "heard"}
+    ends |= {"A": "_a", "V": "_v", "W": "_w", "m3/h": "_m3_per_h", "deg": "_deg", "dBm": "_dbm"}
     for quantity in units.QUANTITIES:
         assert quantity.name.endswith(ends[quantity.unit]), quantity
 
 
-def test_states_travel_in_the_alarm_lane_and_fit_float32():
+def test_alarms_travel_in_the_alarm_lane_and_conditions_do_not():
     for quantity in units.QUANTITIES:
-        said = quantity.name.endswith("_state") and quantity.name != "fault_state"
-        assert (quantity.lane is units.Lane.ALARM) == said
+        assert (quantity.lane is units.Lane.ALARM) == (quantity.code >= 64)
+        if quantity.unit == "state":
+            assert quantity.maximum == (3 if quantity.code >= 64 else 1)
         for bound in (quantity.minimum, quantity.maximum):
             assert float(np.float32(bound)) == bound
 
@@ -38,6 +40,10 @@ def test_states_travel_in_the_alarm_lane_and_fit_float32():
         ("MPa", "pressure_kpa", 0.14, 140.0),
         ("bar", "pressure_kpa", 1.4, 140.0),
         ("A", "residual_current_ma", 0.3, 300.0),
+        ("A", "current_a", 0.3, 0.3),
+        ("mA", "current_a", 300.0, 0.3),
+        ("mV", "battery_v", 3600.0, 3.6),
+        ("L/s", "flow_m3_per_h", 10.0, 36.0),
         ("ratio", "humidity_pct", 0.55, 55.0),
     ],
 )
@@ -53,10 +59,22 @@ def test_a_unit_of_another_thing_is_refused_with_those_that_fit():
 
 @given(st.sampled_from(units.QUANTITIES), st.floats(-1e6, 1e6))
 def test_conversion_there_and_back(quantity, value):
-    for unit in units._WIRE:
-        if units._WIRE[unit][0] == quantity.unit:
-            scale, offset = units.conversion(unit, quantity)
-            assert (value * scale + offset - offset) / scale == pytest.approx(value, abs=1e-6)
+    assert units.wire_units(quantity)
+    for unit in units.wire_units(quantity):
+        scale, offset = units.conversion(unit, quantity)
+        assert (value * scale + offset - offset) / scale == pytest.approx(value, abs=1e-6)
+
+
+def test_a_share_of_the_explosive_limit_depends_on_the_gas():
+    lel = units.BY_NAME["gas_lel_pct"]
+    assert units.needs_gas("ppm", lel)
+    assert units.needs_gas("%vol", lel)
+    assert not units.needs_gas("%LEL", lel)
+    assert not units.needs_gas("ppm", units.BY_NAME["co_ppm"])
+    limits_ppm = dict(zip(units.GASES, units.LEL_PPM, strict=True))
+    assert 100 * 10_000 / limits_ppm["methane"] == 20
+    assert round(100 * 10_000 / limits_ppm["propane"]) == 48
+    assert units.conversion("%vol", lel) == (10_000, 0)
 
 
 def test_heat_classes():

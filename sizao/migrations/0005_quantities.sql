@@ -1,0 +1,23 @@
+-- Quantities that the first types did not have: electricity, water, conditions of devices.
+INSERT INTO quantity (code, name, unit) VALUES
+    (15, 'cable_temperature_2_c', 'degC'),
+    (16, 'cable_temperature_3_c', 'degC'),
+    (17, 'cable_temperature_4_c', 'degC'),
+    (18, 'current_a', 'A'),
+    (19, 'voltage_v', 'V'),
+    (20, 'power_w', 'W'),
+    (21, 'flow_m3_per_h', 'm3/h'),
+    (22, 'tilt_deg', 'deg'),
+    (23, 'battery_v', 'V'),
+    (24, 'signal_dbm', 'dBm'),
+    (32, 'battery_state', 'state'),
+    (33, 'mains_state', 'state'),
+    (34, 'dirty_state', 'state'),
+    (35, 'end_of_life_state', 'state'),
+    (36, 'door_state', 'state'),
+    (37, 'valve_state', 'state'),
+    (38, 'manual_state', 'state'),
+    (39, 'shielded_state', 'state'),
+    (69, 'flow_state', 'state'),
+    (70, 'electrical_state', 'state'),
+    (71, 'arc_state', 'state');
