@@ -8,15 +8,14 @@ import numpy as np
 
 from ingest.decode import Decoded, decode
 from ingest.device_types.load import conflicts, load
-from ingest.device_types.payload import Reader
 from ingest.device_types.schema import KEY, DeviceType, Example, ExampleReading
 from ingest.mqtt.message import Message
 from ingest.onboarding import Document, points_needed
-from ingest.routes import carrier_of, district
+from ingest.routes import carrier_of, district, fits
 from sizao.errors import BadInput
 from sizao.registry import model
 from sizao.settings import parse
-from sizao.units import BY_CODE
+from sizao.units import BY_CODE, Lane
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOSE = 1e-5  # relative: readings are float32
@@ -53,8 +52,8 @@ def _faults(device_type: DeviceType, text: str, example: Example) -> list[str]:
         epoch=0,
         packet_id=1,
     )
-    lane = device_type.topics[0].lane
-    keys = _keys(device_type, text, message)
+    lane = _lane(device_type, message)
+    keys = _keys(device_type, text, lane, message)
     view = _view(text, carrier_of(message.topic), keys)
     decoded = decode(district(view), lane, [message])
     refused = decoded.refused[0] if decoded.refused else None
@@ -119,18 +118,29 @@ def _microseconds(time: datetime) -> int:
     return (time - _EPOCH) // timedelta(microseconds=1)
 
 
-def _keys(device_type: DeviceType, text: str, message: Message) -> list[str]:
+def _lane(device_type: DeviceType, message: Message) -> Lane:
+    """Of the topic; of the first where the type has none such."""
+    levels = message.topic.decode().split("/")
+    lanes = [one.lane for one in device_type.topics if fits(one.pattern.split("/"), levels)]
+    return (lanes or [device_type.topics[0].lane])[0]
+
+
+def _keys(device_type: DeviceType, text: str, lane: Lane, message: Message) -> list[str]:
     """Keys that the example speaks of: of its topic, or of its payload."""
     levels = message.topic.decode().split("/")
     for topic in device_type.topics:
         pattern = topic.pattern.split("/")
-        if KEY in pattern and len(pattern) == len(levels):
+        if KEY in pattern and fits(pattern, levels):
             return [levels[pattern.index(KEY)]]
-    reader: Reader = district(_view(text, "carrier", ["key"])).readers[1]
+    known = district(_view(text, carrier_of(message.topic), ["key"]))
+    found = known.resolve(lane, message.topic)
+    if not isinstance(found, int) or found > 0:
+        return []
+    reader = known.readers[known.routes[-1 - found].readers[0]]
     columns, _ = reader.read([message.payload])
     place = reader.compiled.key_slot
-    found = columns[0].slots[place] if columns and place is not None else []
-    return [str(key) for key in found if isinstance(key, str | int)]
+    keys = columns[0].slots[place] if columns and place is not None else []
+    return [str(key) for key in keys if isinstance(key, str | int)]
 
 
 def _view(text: str, carrier: str, keys: list[str]) -> model.View:

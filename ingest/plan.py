@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest import rejects, unread
-from ingest.decode import Decoded, Ints, decode
+from ingest.decode import Decoded, decode
 from ingest.device_types.reasons import Reason
+from ingest.entries import Ints
 from ingest.mqtt.message import Message
 from ingest.routes import District
 from ingest.unread import Unread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,15 +12,19 @@ import numpy.typing as npt
 from ingest.device_types import load, payload
 from ingest.device_types.compiled import compile_type
 from ingest.device_types.reasons import Reason
-from ingest.device_types.schema import CARRIER, KEY
+from ingest.device_types.schema import CARRIER, KEY, TOPICS_MAX
 from sizao.errors import BadInput
 from sizao.registry.model import LifeState, View
-from sizao.units import Lane
+from sizao.units import LEL_PPM, Lane
 
 # Everything under up/<carrier>/alarm reaches the alarm connection, whether some type has such a
 # topic or not: what a device says there must not vanish because nobody subscribed.
 BASE_FILTERS = {Lane.ALARM: "up/+/alarm/#", Lane.TELEMETRY: "up/+/telemetry/#"}
 _UP = "up"
+PARTS = TOPICS_MAX
+"""A type whose topics carry different quantities has a reader for each set of them, PARTS at most:
+reader id = type id * PARTS + part. A device on a topic is device id * PARTS + part likewise.
+"""
 
 
 class Refusal(NamedTuple):
@@ -32,25 +36,32 @@ class Refusal(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A topic whose payload names its devices: the roster to look in, the types it may be."""
+    """A topic whose payload names its devices: the roster to look in, the readers of the types that
+    they may be.
+    """
 
     roster: Mapping[str, int]
-    types: tuple[int, ...]
+    readers: tuple[int, ...]
+
+    @property
+    def types(self) -> frozenset[int]:
+        """Ids of those types."""
+        return frozenset(reader // PARTS for reader in self.readers)
 
 
 class Pattern(NamedTuple):
-    """A topic pattern and the ids of the types that have it."""
+    """A topic pattern and the ids of the readers that have it."""
 
     levels: tuple[str, ...]
-    types: frozenset[int]
+    readers: frozenset[int]
 
 
 @dataclass(kw_only=True)
 class District:
     """The registry as the bridge uses it. `topics` remembers where a topic leads.
 
-    Only topics of known devices and carriers are remembered, so the registry bounds it: a device
-    id, or below zero the place in `routes`.
+    Only topics of known devices and carriers are remembered, so the registry bounds it: device and
+    part (see PARTS), or below zero the place in `routes`. `readers`: by reader id.
     """
 
     view: View
@@ -59,6 +70,7 @@ class District:
     patterns: dict[Lane, tuple[Pattern, ...]]
     keys: frozenset[str]
     in_service: npt.NDArray[np.bool_]
+    lel_ppm: npt.NDArray[np.float64]
     type_of: list[int]
     carrier_types: dict[str, frozenset[int]]
     topics: dict[Lane, dict[bytes, int]] = field(
@@ -77,7 +89,7 @@ class District:
         return (base, *sorted(own))
 
     def resolve(self, lane: Lane, topic: bytes) -> int | Refusal:
-        """Device id, or below zero a route: `routes[-1 - n]`; or why it is neither."""
+        """Device and part, or below zero a route: `routes[-1 - n]`; or why it is neither."""
         known = self.topics[lane].get(topic)
         if known is not None:
             return known
@@ -88,7 +100,7 @@ class District:
 
     def _resolve(self, lane: Lane, topic: bytes) -> int | Refusal:
         levels = topic.decode(errors="backslashreplace").split("/")
-        patterns = [one for one in self.patterns[lane] if _fits(one.levels, levels)]
+        patterns = [one for one in self.patterns[lane] if fits(one.levels, levels)]
         if not patterns:
             if self.broken:
                 return Refusal(Reason.BROKEN_TYPE, "; ".join(sorted(self.broken)), 0)
@@ -100,26 +112,29 @@ class District:
         keyed = [one for one in patterns if KEY in one.levels]
         others = [one for one in patterns if KEY not in one.levels]
         if keyed:
-            key, types = levels[keyed[0].levels.index(KEY)], _types(keyed)
+            key = levels[keyed[0].levels.index(KEY)]
             if not others or key in roster:
-                return self._device(roster, key, types)
-        types = _types(others) & self.carrier_types.get(carrier, frozenset())
-        if not types:
+                return self._device(roster, key, _readers(keyed))
+        here = self.carrier_types.get(carrier, frozenset())
+        readers = [reader for kind, reader in _readers(others).items() if kind in here]
+        if not readers:
             return Refusal(Reason.WRONG_TOPIC, "no device of this carrier speaks here", 0)
-        self.routes.append(Route(roster, tuple(sorted(types))))
+        self.routes.append(Route(roster, tuple(sorted(readers))))
         return -len(self.routes)
 
-    def _device(self, roster: Mapping[str, int], key: str, types: frozenset[int]) -> int | Refusal:
+    def _device(
+        self, roster: Mapping[str, int], key: str, readers: Mapping[int, int]
+    ) -> int | Refusal:
         refused = self.refusal_of(roster, key)
         if refused is not None:
             return refused
         device = roster[key]
         kind = self.type_of[device]
-        if kind not in self.readers:
+        if kind * PARTS not in self.readers:
             return Refusal(Reason.BROKEN_TYPE, self.name_of(kind), device)
-        if kind not in types:
+        if kind not in readers:
             return Refusal(Reason.WRONG_TOPIC, f"its type is {self.name_of(kind)}", device)
-        return device
+        return device * PARTS + readers[kind] % PARTS
 
     def refusal_of(self, roster: Mapping[str, int], key: str) -> Refusal | None:
         """Why a key is no device in service of this roster; None when it is one."""
@@ -145,15 +160,20 @@ class District:
 def carrier_of(topic: bytes) -> str:
     """The MQTT user name in a topic; empty where there is none."""
     levels = topic.split(b"/", 2)
-    fits = len(levels) > 1 and levels[0] == _UP.encode()
-    return levels[1].decode(errors="backslashreplace") if fits else ""
+    ours = len(levels) > 1 and levels[0] == _UP.encode()
+    return levels[1].decode(errors="backslashreplace") if ours else ""
 
 
-def _types(patterns: Iterable[Pattern]) -> frozenset[int]:
-    return frozenset().union(*(pattern.types for pattern in patterns))
+def _readers(patterns: Iterable[Pattern]) -> dict[int, int]:
+    """Type id -> its reader on these patterns; the one of its first topic, where several fit."""
+    found: dict[int, int] = {}
+    for reader in sorted(reader for pattern in patterns for reader in pattern.readers):
+        found.setdefault(reader // PARTS, reader)
+    return found
 
 
-def _fits(pattern: tuple[str, ...], levels: list[str]) -> bool:
+def fits(pattern: Sequence[str], levels: Sequence[str]) -> bool:
+    """Whether a topic's levels are of the pattern."""
     return len(pattern) == len(levels) and all(
         want in {CARRIER, KEY} or want == level for want, level in zip(pattern, levels, strict=True)
     )
@@ -171,7 +191,8 @@ def district(view: View) -> District:
         if kind not in in_use:
             continue
         try:
-            readers[kind] = payload.reader(compile_type(entry.document, entry.name))
+            parts = compile_type(entry.document, entry.name)
+            readers |= {kind * PARTS + part: payload.reader(one) for part, one in enumerate(parts)}
         except BadInput as error:
             broken[entry.name] = str(error)
     states = np.array(view.device_state, dtype=object)
@@ -184,6 +205,7 @@ def district(view: View) -> District:
         patterns=_patterns(readers, broken),
         keys=keys,
         in_service=view.device_live & ~out,
+        lel_ppm=np.array(LEL_PPM)[np.zeros(len(view.device_type), np.int32)],
         type_of=view.device_type.tolist(),
         carrier_types=_carrier_types(view),
     )
@@ -208,19 +230,19 @@ def _patterns(
 ) -> dict[Lane, tuple[Pattern, ...]]:
     """Patterns by lane. Where two types disagree on the lane of a topic, the alarm lane has it."""
     types: dict[tuple[Lane, str], set[int]] = {}
-    for kind, reader in readers.items():
+    for number, reader in readers.items():
         for pattern, lane in reader.compiled.patterns:
-            types.setdefault((lane, pattern), set()).add(kind)
+            types.setdefault((lane, pattern), set()).add(number)
     alarms = [pattern for lane, pattern in types if lane is Lane.ALARM]
     for lane, pattern in list(types):
         if lane is Lane.TELEMETRY and any(load.overlap(pattern, alarm) for alarm in alarms):
-            kinds = types.pop((lane, pattern))
-            types.setdefault((Lane.ALARM, pattern), set()).update(kinds)
+            numbers = types.pop((lane, pattern))
+            types.setdefault((Lane.ALARM, pattern), set()).update(numbers)
             broken.setdefault(pattern, "of lane telemetry in one type, of lane alarm in another")
     return {
         lane: tuple(
-            Pattern(tuple(pattern.split("/")), frozenset(kinds))
-            for (of, pattern), kinds in sorted(types.items())
+            Pattern(tuple(pattern.split("/")), frozenset(numbers))
+            for (of, pattern), numbers in sorted(types.items())
             if of is lane
         )
         for lane in Lane

@@ -1,29 +1,30 @@
 """From payload bytes to columns of wire values, judged later. Never raises.
 
-Two ways with one result. The fast one decodes into a typed msgspec structure: it takes a payload
-whose every field is of its kind and refuses NaN, Infinity and what is not JSON. Everything it
-refuses goes the patient way, which finds what is wrong with which field, so that one bad field
-never takes the fire beside it along.
+Two ways with one result. The fast one (quick.py) takes a JSON payload whose every field is of its
+kind and refuses NaN, Infinity and what is not JSON. Everything it refuses goes the patient way,
+which finds what is wrong with which field, so that one bad field never takes the fire beside it
+along. Packed binary has a way of its own, over all payloads at once.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 import msgspec
 
-from ingest.device_types.compiled import UNEQUAL_VALUE, Compiled
+from ingest.device_types import formats, senml
+from ingest.device_types.compiled import Compiled
+from ingest.device_types.formats import ROWS_MAX, Entry, Unreadable
+from ingest.device_types.pointer import Way, walk
+from ingest.device_types.quick import Quick, quick
 from ingest.device_types.reasons import Reason
-from ingest.device_types.schema import Format, TimeFormat
+from ingest.device_types.schema import Format
+from ingest.device_types.verdicts import AMBIGUOUS_VALUE, UNEQUAL_VALUE
 
-BYTES_MAX = {Format.JSON: 16 * 1024, Format.JSON_COLUMNS: 256 * 1024}
+BYTES_MAX_ONE, BYTES_MAX_BATCH = 16 * 1024, 256 * 1024
 """One device's words fit into 16 KiB; a gateway's 4,000 readings of 51 bytes into 256."""
-ROWS_MAX = 8_000  # readings of one batch; a frame holds five such batches
 
 Refused = tuple[int, Reason, str]
 """Index of the payload, and why nothing of it can be read."""
@@ -46,35 +47,53 @@ class Reader:
     """Reads payloads of one device type."""
 
     compiled: Compiled
-    decode: Callable[[bytes], Any] | None
-    get: Callable[[Any], tuple[Any, ...]] | None
+    quick: Quick | None
+
+    @property
+    def bytes_max(self) -> int:
+        """The largest payload that is looked at."""
+        return BYTES_MAX_BATCH if self.compiled.batch else BYTES_MAX_ONE
 
     def read(self, payloads: Sequence[bytes]) -> tuple[list[Columns], list[Refused]]:
-        """Columns of all payloads, fast and patient ones apart, and what cannot be read."""
-        quick, rest = Columns(typed=True), list(range(len(payloads)))
-        if self.decode is not None and self.get is not None:
+        """Columns of all payloads, fast and patient ones apart, and what cannot be read.
+
+        A type that wants nothing of a topic reads nothing there and refuses nothing.
+        """
+        if not self.compiled.fields:
+            return [], []
+        fast, rest = Columns(typed=True), list(range(len(payloads)))
+        refused: list[Refused] = []
+        if self.compiled.binary is not None:
+            fast, refused = _take_binary(self, payloads)
+            rest = []
+        elif self.quick is not None:
             take = _take_one if self.compiled.format is Format.JSON else _take_batch
-            rest = take(self, payloads, quick)
-        patient, refused = Columns(typed=False), []
-        patient.slots = [[] for _ in self.compiled.slots]
+            rest = take(self, self.quick, payloads, fast)
+        patient = Columns(typed=False, slots=[[] for _ in self.compiled.slots])
         for index in rest:
-            why = _take_patiently(self.compiled, payloads[index], index, patient)
-            if why is not None:
-                refused.append((index, *why))
-        return [columns for columns in (quick, patient) if columns.payload], refused
+            try:
+                _take_patiently(self, payloads[index], index, patient)
+            except Unreadable as why:
+                refused.append((index, why.reason, why.detail))
+        return [columns for columns in (fast, patient) if columns.payload], refused
+
+
+def reader(compiled: Compiled) -> Reader:
+    """Make the ways of a type."""
+    return Reader(compiled, quick(compiled))
 
 
 _DECODING = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
-def _take_one(reader: Reader, payloads: Sequence[bytes], columns: Columns) -> list[int]:
+def _take_one(
+    reader: Reader, quick: Quick, payloads: Sequence[bytes], columns: Columns
+) -> list[int]:
     """One object, one entry. Returns the payloads that need patience."""
-    decode, get, rows, rest = reader.decode, reader.get, [], []
-    assert decode is not None
-    assert get is not None
+    decode, get, rows, rest = quick.decode, quick.get, [], []
     key_slot = reader.compiled.key_slot
     for index, payload in enumerate(payloads):
-        if len(payload) > BYTES_MAX[Format.JSON]:
+        if len(payload) > BYTES_MAX_ONE:
             rest.append(index)
             continue
         try:
@@ -91,16 +110,16 @@ def _take_one(reader: Reader, payloads: Sequence[bytes], columns: Columns) -> li
     return rest
 
 
-def _take_batch(reader: Reader, payloads: Sequence[bytes], columns: Columns) -> list[int]:
+def _take_batch(
+    reader: Reader, quick: Quick, payloads: Sequence[bytes], columns: Columns
+) -> list[int]:
     """One array per field, one entry per key. Returns the payloads that need patience."""
-    decode, get, rest = reader.decode, reader.get, []
-    assert decode is not None
-    assert get is not None
+    decode, get, rest = quick.decode, quick.get, []
     key_slot = reader.compiled.key_slot
     assert key_slot is not None
     slots: list[list[Any]] = [[] for _ in reader.compiled.slots]
     for index, payload in enumerate(payloads):
-        if len(payload) > BYTES_MAX[Format.JSON_COLUMNS]:
+        if len(payload) > BYTES_MAX_BATCH:
             rest.append(index)
             continue
         try:
@@ -120,55 +139,110 @@ def _take_batch(reader: Reader, payloads: Sequence[bytes], columns: Columns) -> 
     return rest
 
 
-def _take_patiently(
-    compiled: Compiled, payload: bytes, index: int, columns: Columns
-) -> tuple[Reason, str] | None:
-    """Add what can be read of one payload; the reason when nothing can."""
-    limit = BYTES_MAX[compiled.format]
-    if len(payload) > limit:
-        return Reason.TOO_LARGE, f"{len(payload)} bytes; {limit} fit"
-    try:
-        tree = parse(payload)
-    except ValueError as error:
-        return Reason.NOT_JSON, str(error)[:200]
-    if not isinstance(tree, dict):
-        return Reason.WRONG_TYPE, "one JSON object expected"
-    found = [_walk(tree, path) for path in compiled.slots]
-    if compiled.key_slot is not None:
-        why = _unkeyed(compiled, found)
-        if why is not None:
-            return why
-    if compiled.format is Format.JSON:
+def _take_binary(reader: Reader, payloads: Sequence[bytes]) -> tuple[Columns, list[Refused]]:
+    packed = reader.compiled.binary
+    assert packed is not None
+    indexes, counts, refused = [], [], []
+    for index, payload in enumerate(payloads):
+        if len(payload) > reader.bytes_max:
+            refused.append((index, Reason.TOO_LARGE, _too_large(payload, reader.bytes_max)))
+            continue
+        found = packed.rows(payload, ROWS_MAX)
+        if isinstance(found, str):
+            refused.append((index, Reason.NOT_DECODED, found))
+        else:
+            indexes.append(index)
+            counts.append(found)
+    columns = Columns(typed=packed.finite)
+    for index, count in zip(indexes, counts, strict=True):
+        columns.payload += [index] * count
+    if indexes:
+        columns.slots = packed.columns([payloads[index] for index in indexes], counts)
+    return columns, refused
+
+
+def _too_large(payload: bytes, limit: int) -> str:
+    return f"{len(payload)} bytes; {limit} fit"
+
+
+def _take_patiently(reader: Reader, payload: bytes, index: int, columns: Columns) -> None:
+    """Add what can be read of one payload. Raises Unreadable when nothing can."""
+    if len(payload) > reader.bytes_max:
+        raise Unreadable(Reason.TOO_LARGE, _too_large(payload, reader.bytes_max))
+    compiled = reader.compiled
+    if compiled.format is Format.JSON_COLUMNS:
+        _add_columns(compiled, payload, index, columns)
+        return
+    for item, root in _entries(compiled, payload):
+        found = [walk(root if way.from_root else item, way.parts) for way in compiled.slots]
+        if compiled.key_slot is not None and not compiled.batch:
+            _check_key(compiled, found[compiled.key_slot])
         columns.payload.append(index)
         for slot, wire in zip(columns.slots, found, strict=True):
             slot.append(wire)
-        return None
+
+
+def _entries(compiled: Compiled, payload: bytes) -> list[Entry]:
+    """What pointers start from, by format. Raises Unreadable."""
+    if compiled.format is Format.SENML:
+        return senml.entries(payload, compiled.units)
+    if compiled.format is Format.PLAIN:
+        text = formats.text(payload)
+        return [(text, text)]
+    if compiled.format is Format.LORAWAN:
+        tree, root = formats.uplink(payload)
+        return formats.spread(tree, root, compiled.items)
+    if compiled.codec is None:
+        tree = formats.json_tree(payload)
+    else:
+        tree = formats.coded(compiled.codec, payload)
+    return formats.spread(tree, tree, compiled.items)
+
+
+def _shown(way: Way) -> str:
+    return "/" + "/".join(map(str, way.parts))
+
+
+def _check_key(compiled: Compiled, key: Any) -> None:
+    """Raise Unreadable when nobody can tell whose the values are."""
     assert compiled.key_slot is not None
-    size = len(found[compiled.key_slot])
+    shown = _shown(compiled.slots[compiled.key_slot])
+    if key is AMBIGUOUS_VALUE:
+        raise Unreadable(Reason.AMBIGUOUS, f"{shown}: two keys")
+    if not isinstance(key, str | int) or isinstance(key, bool):
+        reason = Reason.MISSING_FIELD if key is None else Reason.WRONG_TYPE
+        raise Unreadable(reason, f"{shown}: a key expected")
+
+
+def _add_columns(compiled: Compiled, payload: bytes, index: int, columns: Columns) -> None:
+    """One array per field: an entry for each key, or for each time of the topic's device."""
+    tree = formats.json_tree(payload)
+    if not isinstance(tree, dict):
+        raise Unreadable(Reason.WRONG_TYPE, "one JSON object expected")
+    found = [walk(tree, way.parts) for way in compiled.slots]
+    size = _size(compiled, found)
     columns.payload += [index] * size
     for place, wire in enumerate(found):
         one_for_all = place == compiled.time_slot
         columns.slots[place].extend(_column(wire, size, one_for_all=one_for_all))
-    return None
 
 
-def _unkeyed(compiled: Compiled, found: list[Any]) -> tuple[Reason, str] | None:
-    """Why nobody can tell whose the values are; None when their keys are there."""
-    assert compiled.key_slot is not None
-    keys, pointer = found[compiled.key_slot], "/" + "/".join(compiled.slots[compiled.key_slot])
-    reason = Reason.MISSING_FIELD if keys is None else Reason.WRONG_TYPE
-    if compiled.format is Format.JSON:
-        fits = isinstance(keys, str | int) and not isinstance(keys, bool)
-        return None if fits else (reason, f"{pointer}: a key expected")
-    if not isinstance(keys, list):
-        return reason, f"{pointer}: an array of keys expected"
-    if len(keys) > ROWS_MAX:
-        return Reason.TOO_MANY_ROWS, f"{len(keys)} keys; {ROWS_MAX} fit"
+def _size(compiled: Compiled, found: list[Any]) -> int:
+    """How many entries. Raises Unreadable when nobody can tell whose the values are."""
+    place = compiled.time_slot if compiled.key_slot is None else compiled.key_slot
+    assert place is not None
+    what = "times" if compiled.key_slot is None else "keys"
+    heads, shown = found[place], _shown(compiled.slots[place])
+    if not isinstance(heads, list):
+        reason = Reason.MISSING_FIELD if heads is None else Reason.WRONG_TYPE
+        raise Unreadable(reason, f"{shown}: an array of {what} expected")
+    if len(heads) > ROWS_MAX:
+        raise Unreadable(Reason.TOO_MANY_ROWS, f"{len(heads)} {what}; {ROWS_MAX} fit")
     # One time may stand for all, so it is no value that waits for its key.
-    rest = [wire for place, wire in enumerate(found) if place != compiled.time_slot]
-    if not keys and any(wire is not None and wire != [] for wire in rest):
-        return Reason.UNEQUAL_COLUMNS, f"{pointer}: no key, but values"
-    return None
+    rest = [wire for at, wire in enumerate(found) if at != compiled.time_slot]
+    if not heads and any(wire is not None and wire != [] for wire in rest):
+        raise Unreadable(Reason.UNEQUAL_COLUMNS, f"{shown}: no {what[:-1]}, but values")
+    return len(heads)
 
 
 def _column(wire: Any, size: int, *, one_for_all: bool) -> list[Any]:
@@ -177,100 +251,3 @@ def _column(wire: Any, size: int, *, one_for_all: bool) -> list[Any]:
     if wire is None or one_for_all:
         return [wire] * size
     return [{}] * size  # a value where an array is due: of the wrong type for every key
-
-
-def _walk(tree: Any, path: tuple[str, ...]) -> Any:
-    for part in path:
-        if isinstance(tree, dict):
-            tree = tree.get(part)
-        elif isinstance(tree, list) and part.isdecimal() and len(part) < 6:  # noqa: PLR2004
-            tree = tree[int(part)] if int(part) < len(tree) else None
-        else:
-            return None
-    return tree
-
-
-# Strings are matched first, so that a word inside one is left alone; one that never ends is matched
-# to the end, or each quote in it would search the rest again (minutes for 256 KiB).
-_NOT_FINITE = re.compile(
-    rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|(-?)\b(nan|inf(?:inity)?)\b', re.IGNORECASE | re.DOTALL
-)
-
-
-def parse(payload: bytes) -> Any:
-    """Plain data of a JSON text. Raises ValueError only.
-
-    Takes the nan, -inf and Infinity that C programs print as numbers that are not finite, so that
-    they cost their own field and not the payload.
-    """
-
-    def finite(match: re.Match[bytes]) -> bytes:
-        if match[2] is None:
-            return match[0]
-        return b"NaN" if match[2].lower() == b"nan" else match[1] + b"Infinity"
-
-    try:
-        return json.loads(_NOT_FINITE.sub(finite, payload).decode())
-    except RecursionError as error:
-        raise ValueError("nested beyond reason") from error
-
-
-def reader(compiled: Compiled) -> Reader:
-    """Make the fast way of a type, where its pointers allow one."""
-    kinds = _kinds(compiled)
-    if kinds is None:
-        return Reader(compiled, None, None)
-    tree: dict[str, Any] = {}
-    for slot, path in enumerate(compiled.slots):
-        branch = tree
-        for part in path[:-1]:
-            branch = branch.setdefault(part, {})
-        branch[path[-1]] = (slot, kinds[slot])
-    names: dict[int, str] = {}
-    try:
-        structure = _structure(tree, "", names)
-    except ValueError:  # a member name that msgspec cannot carry, such as one with a quote
-        return Reader(compiled, None, None)
-    get = attrgetter(*(names[slot] for slot in range(len(compiled.slots))))
-    if len(compiled.slots) == 1:
-        return Reader(compiled, msgspec.json.Decoder(structure).decode, lambda one: (get(one),))
-    return Reader(compiled, msgspec.json.Decoder(structure).decode, get)
-
-
-def _kinds(compiled: Compiled) -> dict[int | None, Any] | None:
-    """The Python type of each slot; None when one is read both as a number and as a state."""
-    kinds: dict[int | None, Any] = {}
-    for measure in compiled.fields:
-        kind = float | None if measure.table is None else str | bool | int | None
-        if kinds.setdefault(measure.slot, kind) != kind:
-            return None
-    if compiled.time is not None:
-        iso = compiled.time.format is TimeFormat.ISO8601
-        kinds.setdefault(compiled.time_slot, str | None if iso else float | None)
-    if compiled.key_slot is not None:
-        kinds.setdefault(compiled.key_slot, str | int)
-    if compiled.format is Format.JSON_COLUMNS:
-        one_for_all = kinds.get(compiled.time_slot)
-        kinds = {slot: _list_of(kind) for slot, kind in kinds.items()}
-        if compiled.time_slot is not None:
-            kinds[compiled.time_slot] |= one_for_all
-    return kinds
-
-
-def _list_of(kind: Any) -> Any:
-    return list.__class_getitem__(kind)
-
-
-def _structure(tree: dict[str, Any], prefix: str, names: dict[int, str]) -> type[msgspec.Struct]:
-    """A structure with the members of `tree`; `names[slot]` becomes the attribute's path."""
-    members, rename = [], {}
-    for number, (part, below) in enumerate(tree.items()):
-        name = f"m{number}"
-        rename[name] = part
-        if isinstance(below, dict):
-            kind: Any = _structure(below, f"{prefix}{name}.", names)
-        else:
-            slot, kind = below
-            names[slot] = prefix + name
-        members.append((name, kind | None, None))
-    return msgspec.defstruct("Payload", members, rename=rename, gc=False)

@@ -12,6 +12,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"  # more bytes than any device type may send
     TOO_MANY_ROWS = "too_many_rows"  # a batch longer than any gateway's
     NOT_JSON = "not_json"  # no JSON, not UTF-8, or nested beyond reason
+    NOT_DECODED = "not_decoded"  # not of its format: layout, SenML, uplink, text, or by its codec
     # Who speaks, and where.
     UNKNOWN_TOPIC = "unknown_topic"  # no device type of this lane has such a topic
     UNKNOWN_CARRIER = "unknown_carrier"
@@ -29,4 +30,7 @@ class Reason(StrEnum):
     UNKNOWN_STATE = "unknown_state"  # not in the type's table of states
     UNEQUAL_COLUMNS = "unequal_columns"  # an array that is not as long as that of the keys
     SENSOR_BROKEN = "sensor_broken"  # the value by which the device says so
+    AMBIGUOUS = "ambiguous"  # two elements of a list fit and differ
+    WRONG_UNIT = "wrong_unit"  # the payload names another unit than its type
+    NO_GAS = "no_gas"  # ppm of a gas that the registry does not name
     BAD_TIME = "bad_time"  # not of the format; arrival stands instead

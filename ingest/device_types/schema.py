@@ -1,8 +1,12 @@
 """The device-type file: what a payload looks like and which readings it holds. Device facts only.
 
+How a payload becomes entries, each what it says of one device at one time:
+
+    format (layout, codec) -- items: one entry each -- key, time -- quantities
+
 How one number becomes a reading, in this order:
 
-    wire value -- absent? broken? -- * scale + offset, now in `unit` -- minimum, maximum --
+    wire value -- when? -- absent? broken? -- * scale + offset, now in `unit` -- minimum, maximum --
     canonical unit of the quantity (sizao/units.py) -- the quantity's own bounds
 
 `load.load` checks what one field alone cannot show.
@@ -17,8 +21,6 @@ from typing import Annotated
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     StrictBool,
@@ -27,16 +29,19 @@ from pydantic import (
     StrictStr,
 )
 
+from ingest.device_types import pointer
+from ingest.device_types.base import Closed
+from ingest.device_types.layout import Layout
 from ingest.device_types.reasons import Reason
 from sizao.units import BY_NAME, AlarmState, Lane, Quantity
 
 QUANTITIES_MAX = 64  # fields of one payload; a panel's parts are devices of their own
+TOPICS_MAX = 16
 EXAMPLES_MAX = 256
 INTERVAL_S_MAX = 31 * 86_400
 CARRIER, KEY = "{carrier}", "{key}"
 
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
 _ZONE = re.compile(r"[+-](?:0\d|1[0-4]):[0-5]\d")
 _LEVEL = re.compile(r"[^+#{}\x00/]+")
 
@@ -44,8 +49,17 @@ _LEVEL = re.compile(r"[^+#{}\x00/]+")
 class Format(StrEnum):
     """Shape of a payload."""
 
-    JSON = "json"  # one object, one device
+    JSON = "json"  # an object; with `items` a list in it, or the payload itself
     JSON_COLUMNS = "json_columns"  # one array per field: a gateway's batch for many devices
+    SENML = "senml"  # RFC 8428, JSON: pointers lead to names without their base name
+    LORAWAN = "lorawan"  # uplink of ChirpStack 4 or The Things Stack 3, payload decoded there
+    BINARY = "binary"  # packed; see `layout`
+    PLAIN = "plain"  # one number or word as text
+    CODEC = "codec"  # what the function `codec` of codecs.py makes of it
+
+
+KEYED = {Format.SENML, Format.LORAWAN}
+"""Formats that say whose they are by themselves: the base name, the DevEUI in small letters."""
 
 
 class TimeFormat(StrEnum):
@@ -53,7 +67,11 @@ class TimeFormat(StrEnum):
 
     UNIX_S = "unix_s"
     UNIX_MS = "unix_ms"
+    UNIX_US = "unix_us"
     ISO8601 = "iso8601"
+    COMPACT = "compact"  # 20260301080000
+    AGE_S = "age_s"  # so many seconds before the payload arrived
+    SENML = "senml"  # SenML's own: absolute, or relative to now
 
 
 def _pattern(text: str) -> str:
@@ -68,10 +86,8 @@ def _pattern(text: str) -> str:
     return text
 
 
-def _pointer(text: str) -> str:
-    if not _POINTER.fullmatch(text):
-        raise ValueError("expected a JSON pointer such as /data/temperature")
-    return text
+def _items(text: str) -> str:
+    return text if text == pointer.ROOT else pointer.checked(text)
 
 
 def _zone(text: str) -> str:
@@ -90,27 +106,40 @@ def _utc(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
-Pointer = Annotated[str, AfterValidator(_pointer)]
+Pointer = Annotated[str, AfterValidator(pointer.checked)]
 Number = StrictInt | StrictFloat
 Wire = StrictBool | StrictInt | StrictStr
 Moment = Annotated[datetime, AfterValidator(_utc)]
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Topic(_Closed):
+class Topic(Closed):
     """Where the device's words arrive. A topic that can carry an alarm is of lane alarm."""
 
     pattern: Annotated[str, AfterValidator(_pattern)]
     lane: Lane
+    quantities: list[str] | None = Field(
+        default=None,
+        max_length=QUANTITIES_MAX,
+        description="what stands there; left out: all; []: nothing that anybody needs",
+    )
 
 
-class Measure(_Closed):
-    """One field of the payload."""
+class When(Closed):
+    """The field by which the payload says what the rest of it means."""
 
     pointer: Pointer
+    equals: list[Wire] = Field(min_length=1, description="then this quantity is there")
+    ignores: list[Wire] = Field(
+        default=[], description="then it is not, besides what the other quantities name"
+    )
+
+
+class Measure(Closed):
+    """One field of the payload."""
+
+    pointer: Pointer | None = Field(default=None, description="where; not in a plain payload")
+    when: When | None = None
+    text: bool = Field(default=False, description="the number may be written as text")
     unit: str = Field(description="unit on the wire, after scale and offset; `state` for states")
     scale: FiniteFloat = 1.0
     offset: FiniteFloat = 0.0
@@ -122,7 +151,7 @@ class Measure(_Closed):
     optional: bool = Field(default=False, description="a payload without it is whole")
 
 
-class DeviceTime(_Closed):
+class DeviceTime(Closed):
     """Where the payload says when it was measured."""
 
     pointer: Pointer
@@ -132,7 +161,7 @@ class DeviceTime(_Closed):
     )
 
 
-class ExampleReading(_Closed):
+class ExampleReading(Closed):
     """A reading that an example must give. Value in the canonical unit; states by their number."""
 
     quantity: str
@@ -141,7 +170,7 @@ class ExampleReading(_Closed):
     at: Moment | None = Field(default=None, description="left out: arrival")
 
 
-class Example(_Closed):
+class Example(Closed):
     """A payload and what must come of it: readings, a refusal, or readings beside bad fields."""
 
     note: str = ""
@@ -160,13 +189,18 @@ class Example(_Closed):
         return (self.payload or "").encode()
 
 
-class DeviceType(_Closed):
+class DeviceType(Closed):
     """One kind of device, as its documentation describes it."""
 
     name: Annotated[str, AfterValidator(_name)] = Field(max_length=64)
     description: str = ""
-    topics: list[Topic] = Field(min_length=1, max_length=16)
+    topics: list[Topic] = Field(min_length=1, max_length=TOPICS_MAX)
     format: Format
+    layout: Layout | None = Field(default=None, description="of format binary")
+    codec: str | None = Field(default=None, description="of format codec: a function there")
+    items: Annotated[str, AfterValidator(_items)] | None = Field(
+        default=None, description="list of devices or of readings; $ for the payload itself"
+    )
     key: Pointer | None = Field(
         default=None, description="where the payload has the device's key; else {key} has it"
     )
@@ -184,7 +218,16 @@ class DeviceType(_Closed):
     @property
     def says_alarms(self) -> bool:
         """Whether it maps a quantity of the alarm lane."""
-        return any(BY_NAME[name].lane is Lane.ALARM for name in self.quantities if name in BY_NAME)
+        return any(map(is_alarm, self.quantities))
+
+    def of_topic(self, topic: Topic) -> list[str]:
+        """Names of the quantities that stand there."""
+        return list(self.quantities) if topic.quantities is None else topic.quantities
+
+
+def is_alarm(name: str) -> bool:
+    """Whether it names a quantity of the alarm lane."""
+    return name in BY_NAME and BY_NAME[name].lane is Lane.ALARM
 
 
 def state_names(quantity: Quantity) -> dict[str, int]:

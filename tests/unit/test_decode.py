@@ -20,10 +20,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.decode import decode
-from ingest.device_types import payload as payload_module
-from ingest.device_types.compiled import compile_type, judge_all, judge_column
-from ingest.device_types.payload import Reader, parse, reader
+from ingest.device_types import formats
+from ingest.device_types.compiled import compile_type
+from ingest.device_types.formats import parse
+from ingest.device_types.judge import judge_all, judge_column
+from ingest.device_types.payload import Reader, reader
 from ingest.device_types.reasons import Reason
+from ingest.routes import PARTS
 from sizao.frame import Flag
 from sizao.units import Lane
 
@@ -289,8 +292,8 @@ def _empty(one):
 @given(PAYLOADS)
 def test_the_fast_and_the_patient_way_agree(raw):
     for text in (HEAT, SMOKE_HEAT, SMOKE_STATE, BATCH, fix_batch.alarm_batch("/keys")):
-        quick = reader(compile_type(text, "t"))
-        patient = Reader(quick.compiled, None, None)
+        (compiled,) = compile_type(text, "t")
+        quick, patient = reader(compiled), Reader(compiled, None)
         (fast, slow) = (way.read([raw]) for way in (quick, patient))
         if not any(columns.typed for columns in fast[0]):
             continue
@@ -309,7 +312,7 @@ def test_pointers_lead_into_objects_and_arrays():
     decoded = decode(place, TELEMETRY, [message(HEAT_TOPIC, '{"data": [{"a/b": 7}]}')])
     assert decoded.value.tolist() == [7.0]
     nested = small(Device("h1", HEAT.replace("pointer: /temperature", "pointer: /data/t")))
-    assert nested.readers[1].decode is not None
+    assert nested.readers[PARTS].quick is not None
     for raw, count in (('{"data": {"t": 7}}', 1), ('{"data": 3}', 0), ("{}", 0)):
         assert len(decode(nested, TELEMETRY, [message(HEAT_TOPIC, raw)]).point) == count
 
@@ -322,5 +325,5 @@ def test_a_scale_and_an_offset_come_before_the_unit():
 
 
 def test_the_size_of_a_payload_is_bounded_before_it_is_read(monkeypatch):
-    monkeypatch.setattr(payload_module.json, "loads", lambda _: pytest.fail("read"))
+    monkeypatch.setattr(formats.json, "loads", lambda _: pytest.fail("read"))
     assert refused("up/gw/telemetry", b" " * (256 * 1024 + 1)).reason is Reason.TOO_LARGE

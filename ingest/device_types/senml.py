@@ -1,0 +1,152 @@
+"""SenML packs (RFC 8428, JSON). Each record is a reading of its own.
+
+The name of a record without its base name is what pointers lead to; the base name without
+`urn:dev:<kind>:` before it and separators behind it is the device's key:
+
+    [{"bn": "urn:dev:mac:0024befffe804ff1/", "bt": 1.772e9, "n": "temp", "u": "Cel", "v": 21.5}]
+     key 0024befffe804ff1                                   /temp
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ingest.device_types.formats import ROWS_MAX, Entry, Unreadable, json_tree
+from ingest.device_types.reasons import Reason
+from ingest.device_types.verdicts import AMBIGUOUS_VALUE, WRONG, WRONG_UNIT_VALUE, Bad
+
+VERSION_MAX = 10  # of RFC 8428; section 4.4 lets a reader refuse what it cannot know
+UNITS: Mapping[str, str] = {
+    "Cel": "degC",
+    "K": "K",
+    "%RH": "%",
+    "%EL": "%",
+    "%": "%",
+    "/": "ratio",
+    "ppm": "ppm",
+    "A": "A",
+    "mA": "mA",
+    "V": "V",
+    "mV": "mV",
+    "W": "W",
+    "kW": "kW",
+    "Pa": "Pa",
+    "kPa": "kPa",
+    "bar": "bar",
+    "m": "m",
+    "cm": "cm",
+    "mm": "mm",
+    "m3/h": "m3/h",
+    "deg": "deg",
+    "dBm": "dBm",
+}
+"""SenML's symbols (RFC 8428 section 12.1, RFC 8798) and ours. A file gives ours."""
+
+_BASE = {"bn": str, "bt": float, "bu": str, "bv": float, "bs": float, "bver": int}
+_OWN = {"n": str, "u": str, "t": float, "ut": float, "s": float}
+_VALUES = ("v", "vs", "vb", "vd")
+_KINDS: Mapping[str, Any] = {"v": (int, float), "vs": str, "vb": bool, "vd": str}
+_URN = re.compile(r"urn:dev:[^:]+:")
+_SEPARATORS = "/:._-"
+_LAST = re.compile(r"[/:](?=[^/:]*\Z)")
+
+
+class _Named(NamedTuple):
+    """A record with its base fields put in."""
+
+    key: str | None
+    name: str
+    time_s: float | None
+    unit: str
+    value: Any
+
+
+def entries(payload: bytes, units: Mapping[str, str]) -> list[Entry]:
+    """One entry per device and time. Raises Unreadable.
+
+    `units`: name -> unit of ours that its values must have; a name that is not there is passed
+    over, but a pack of such names alone is refused. root: `key`, `time` in seconds (see SENML in
+    `TimeFormat`).
+    """
+    tree = json_tree(payload)
+    if not isinstance(tree, list) or not tree:
+        raise Unreadable(Reason.NOT_DECODED, "a SenML pack is a list of records")
+    if len(tree) > ROWS_MAX:
+        raise Unreadable(Reason.TOO_MANY_ROWS, f"{len(tree)} records; {ROWS_MAX} fit")
+    found: dict[tuple[str | None, float | None], dict[str, Any]] = {}
+    base: dict[str, Any] = {}
+    others: list[str] = []
+    for record in tree:
+        base |= _checked(record)
+        named = _named(base, record)
+        if named is None:
+            continue
+        if named.name not in units:
+            others.append(named.name)
+            continue
+        item = found.setdefault((named.key, named.time_s), {})
+        value = _judged(named, units[named.name])
+        same = named.name not in item or _alike(item[named.name], value)
+        item[named.name] = value if same else AMBIGUOUS_VALUE
+    if not found and others:
+        detail = f"none of {', '.join(sorted(set(others))[:8])} is mapped"
+        raise Unreadable(Reason.MISSING_FIELD, detail[:200])
+    return [(item, {"key": key, "time": time_s}) for (key, time_s), item in found.items()]
+
+
+def _checked(record: Any) -> dict[str, Any]:
+    """The base fields of a record, all its fields being of their kind. Raises Unreadable."""
+    if not isinstance(record, dict):
+        raise Unreadable(Reason.NOT_DECODED, "a SenML record is an object")
+    for label, value in record.items():
+        kind: Any = _BASE.get(label) or _OWN.get(label)
+        if kind is None:
+            if label.endswith("_"):
+                # Section 4.4: what ends so must be understood.
+                raise Unreadable(Reason.NOT_DECODED, f"{label[:64]}: an extension nobody knows")
+            continue
+        fits = isinstance(value, (int, float) if kind is float else kind)
+        if not fits or isinstance(value, bool):
+            raise Unreadable(Reason.NOT_DECODED, f"{label}: of the wrong kind")
+    if record.get("bver", VERSION_MAX) > VERSION_MAX:
+        raise Unreadable(Reason.NOT_DECODED, f"bver: {record['bver']}; {VERSION_MAX} is known")
+    return {label: value for label, value in record.items() if label in _BASE}
+
+
+def _named(base: Mapping[str, Any], record: Mapping[str, Any]) -> _Named | None:
+    """None for a record that measures nothing: base fields, or a sum alone."""
+    said = [label for label in _VALUES if label in record]
+    if not said:
+        return None
+    prefix, name = base.get("bn", ""), record.get("n", "")
+    if not prefix or not name:
+        whole = prefix + name
+        cut = _LAST.search(whole)
+        prefix, name = (whole[: cut.end()], whole[cut.end() :]) if cut else ("", whole)
+    time_s = None
+    if "bt" in base or "t" in record:
+        time_s = float(base.get("bt", 0.0)) + float(record.get("t", 0.0))
+    value = record[said[0]] if len(said) == 1 else Bad(WRONG)
+    if len(said) == 1 and not _fits(said[0], value):
+        value = Bad(WRONG)
+    if said == ["v"] and "bv" in base and not isinstance(value, Bad):
+        value += base["bv"]
+    key = _URN.sub("", prefix, count=1).strip(_SEPARATORS) or None
+    return _Named(key, name, time_s, record.get("u", base.get("bu", "")), value)
+
+
+def _fits(label: str, value: Any) -> bool:
+    return isinstance(value, _KINDS[label]) and (label == "vb" or not isinstance(value, bool))
+
+
+def _judged(named: _Named, unit: str) -> Any:
+    """Its value, unless it names another unit than the file. One without a unit has the file's."""
+    if named.unit and unit != "state" and UNITS.get(named.unit, named.unit) != unit:
+        return WRONG_UNIT_VALUE
+    return named.value
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and one == other

@@ -1,0 +1,223 @@
+"""What payloads say, judged: of which device, when, and each field with its verdict. Never raises.
+
+A topic names the device (`direct`), or the payload does, perhaps of many (`routed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.device_types.compiled import Compiled, Field
+from ingest.device_types.judge import decided, judge_all, judge_column, of_gas
+from ingest.device_types.payload import Columns
+from ingest.device_types.reasons import Reason
+from ingest.device_types.times import times_us
+from ingest.device_types.verdicts import ABSENT, Floats, Verdicts
+from ingest.mqtt.message import Message
+from ingest.refused import Fault, Faults
+from ingest.routes import PARTS, District, Refusal, Route
+
+Ints = npt.NDArray[np.int32]
+Times = npt.NDArray[np.int64]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+class Entries(NamedTuple):
+    """What payloads of one type said: an entry is one payload's word of one device."""
+
+    message: Ints
+    device: Ints
+    time_us: Floats
+    time: Verdicts
+    fields: list[tuple[Field, Verdicts, Floats]]
+    says_alarms: bool
+
+
+def direct(
+    district: District,
+    number: int,
+    messages: Sequence[Message],
+    indexes: list[int],
+    devices: list[int],
+    arrived_us: Times,
+    faults: Faults,
+) -> Iterable[Entries]:
+    """Entries of messages whose topic named the device; all of one type."""
+    reader = district.readers[number]
+    parts, refused = reader.read([messages[index].payload for index in indexes])
+    for place, reason, detail in refused:
+        faults.whole(indexes[place], Fault(reason, detail, devices[place]))
+    all_messages, all_devices = np.array(indexes, np.int32), np.array(devices, np.int32)
+    for columns in parts:
+        where = np.array(columns.payload, np.intp)
+        spoken = _Spoken(all_messages[where], all_devices[where], arrived_us[all_messages[where]])
+        yield _judged(district, reader.compiled, columns, spoken, None)
+
+
+class _Read(NamedTuple):
+    """What one reader read. `device`: of the roster and in service, of whatever type; else 0."""
+
+    number: int
+    columns: Columns
+    payload: Ints
+    device: Ints
+
+    @property
+    def kind(self) -> int:
+        """Id of the reader's type."""
+        return self.number // PARTS
+
+
+class _Spoken(NamedTuple):
+    """Whose entries these are, and when they arrived."""
+
+    message: Ints
+    device: Ints
+    arrived_us: Times
+
+
+def routed(
+    district: District,
+    route: Route,
+    messages: Sequence[Message],
+    indexes: list[int],
+    arrived_us: Times,
+    faults: Faults,
+) -> Iterable[Entries]:
+    """Entries of messages whose payload names the devices.
+
+    Several types may share the topic: each reads all, and takes the entries of its own devices. A
+    payload is refused as a whole when some type cannot read it and none finds an entry in it; a
+    key, when no type takes it.
+    """
+    payloads = [messages[index].payload for index in indexes]
+    message_of = np.array(indexes, np.int32)
+    reads: list[_Read] = []
+    refusals: dict[int, dict[int, Refusal]] = {}
+    for number in route.readers:
+        parts, refused = district.readers[number].read(payloads)
+        for place, reason, detail in refused:
+            refusals.setdefault(place, {})[number // PARTS] = Refusal(reason, detail, 0)
+        reads += [_read(district, route, number, columns) for columns in parts]
+    heard = np.zeros(len(payloads), np.bool_)
+    for one in reads:
+        heard[one.payload] = True
+        message = message_of[one.payload]
+        keep = np.flatnonzero(district.view.device_type[one.device] == one.kind)
+        if len(keep):
+            compiled = district.readers[one.number].compiled
+            spoken = _Spoken(message[keep], one.device[keep], arrived_us[message[keep]])
+            yield _judged(district, compiled, one.columns, spoken, keep)
+    _untaken(district, route, reads, refusals, message_of, faults)
+    for place, whys in refusals.items():
+        if not heard[place]:
+            faults.whole(indexes[place], Fault(*next(iter(whys.values()))))
+
+
+def _read(district: District, route: Route, number: int, columns: Columns) -> _Read:
+    key_slot, roster = district.readers[number].compiled.key_slot, route.roster
+    assert key_slot is not None
+    found = [
+        roster.get(key, 0) if key.__class__ is str else _numbered(roster, key)
+        for key in columns.slots[key_slot]
+    ]
+    device = np.array(found, np.int32)
+    device[~district.in_service[device]] = 0
+    return _Read(number, columns, np.array(columns.payload, np.int32), device)
+
+
+def _numbered(roster: Mapping[str, int], key: object) -> int:
+    """Device of a key that is a number on the wire."""
+    fits = isinstance(key, int) and not isinstance(key, bool)
+    return roster.get(str(key), 0) if fits else 0
+
+
+def _untaken(
+    district: District,
+    route: Route,
+    reads: list[_Read],
+    refusals: Mapping[int, Mapping[int, Refusal]],
+    message_of: Ints,
+    faults: Faults,
+) -> None:
+    """Tell of the keys that no type takes.
+
+    That a device is of another type says nothing unless that type has read this payload and found
+    the key in it: an alarm was acknowledged and left no trace.
+    """
+    pairs = [one.payload.astype(np.int64) << 32 | one.device for one in reads]
+    types = route.types
+    mine = [district.view.device_type[one.device] == one.kind for one in reads]
+    taken = joined([pair[own] for pair, own in zip(pairs, mine, strict=True)], np.int64)
+    for one, pair, own in zip(reads, pairs, mine, strict=True):
+        compiled = district.readers[one.number].compiled
+        assert compiled.key_slot is not None
+        keys = one.columns.slots[compiled.key_slot]
+        rest = np.flatnonzero(~own)
+        rest = rest[~np.isin(pair[rest], taken)]
+        for place in rest.tolist():
+            payload, device = int(one.payload[place]), int(one.device[place])
+            alarm = bool(device) or compiled.says_alarms
+            why = refusals.get(payload, {}).get(district.type_of[device])
+            fault = _why_untaken(district, route, types, keys[place], device, why)
+            faults.part(int(message_of[payload]), fault, alarm=alarm)
+
+
+def _why_untaken(
+    district: District,
+    route: Route,
+    types: frozenset[int],
+    key: object,
+    device: int,
+    why: Refusal | None,
+) -> Fault:
+    """`why`: what the device's own type could not read of the payload."""
+    if key is None:
+        return Fault(Reason.MISSING_FIELD, "key", 0)
+    if isinstance(key, bool) or not isinstance(key, str | int):
+        return Fault(Reason.WRONG_TYPE, "key", 0)
+    shown = str(key)[:64]
+    if not device:
+        refusal = district.refusal_of(route.roster, str(key))
+        assert refusal is not None
+        return Fault(refusal.reason, shown, refusal.device)
+    if district.type_of[device] not in types:
+        return Fault(Reason.WRONG_TOPIC, shown, device)
+    return Fault(Reason.MISSING_FIELD if why is None else why.reason, shown, device)
+
+
+def _judged(
+    district: District,
+    compiled: Compiled,
+    columns: Columns,
+    spoken: _Spoken,
+    keep: npt.NDArray[np.intp] | None,
+) -> Entries:
+    """Verdicts and values of all fields; `keep`: the entries that `spoken` is about."""
+    judge = judge_column if columns.typed else judge_all
+    fields = []
+    for one in compiled.fields:
+        verdicts, values = judge(one, columns.slots[one.slot])
+        if one.when is not None:
+            decided(one, columns.slots[one.when], verdicts, values)
+        if keep is not None:
+            verdicts, values = verdicts[keep], values[keep]
+        if one.of_gas:
+            of_gas(one, district.lel_ppm[spoken.device], verdicts, values)
+        fields.append((one, verdicts, values))
+    size = len(spoken.message)
+    time, time_us = np.full(size, ABSENT, np.uint8), np.zeros(size)
+    if compiled.time is not None and compiled.time_slot is not None:
+        wires = columns.slots[compiled.time_slot]
+        kept = wires if keep is None else [wires[place] for place in keep.tolist()]
+        time, time_us = times_us(compiled.time, kept, spoken.arrived_us)
+    return Entries(spoken.message, spoken.device, time_us, time, fields, compiled.says_alarms)
+
+
+def joined(parts: list[npt.NDArray[Scalar]], kind: type[Scalar]) -> npt.NDArray[Scalar]:
+    """Of the kind even when there is no part."""
+    return np.concatenate(parts) if parts else np.empty(0, kind)
