@@ -44,16 +44,8 @@ def check(documents: list[Document]) -> list[str]:
 
 def _faults(device_type: DeviceType, text: str, example: Example) -> list[str]:
     """What comes of an example that should not, or does not that should."""
-    message = Message(
-        topic=example.topic.encode(),
-        payload=example.raw(),
-        arrived_us=_microseconds(example.arrived),
-        dup=False,
-        epoch=0,
-        packet_id=1,
-    )
-    lane = _lane(device_type, message)
-    keys = _keys(device_type, text, lane, message)
+    message = _message(example)
+    lane, keys = _lane(device_type, message), example_keys(device_type, text, example)
     view = _view(text, carrier_of(message.topic), keys)
     decoded = decode(district(view), lane, [message])
     refused = decoded.refused[0] if decoded.refused else None
@@ -125,15 +117,27 @@ def _lane(device_type: DeviceType, message: Message) -> Lane:
     return (lanes or [device_type.topics[0].lane])[0]
 
 
-def _keys(device_type: DeviceType, text: str, lane: Lane, message: Message) -> list[str]:
-    """Keys that the example speaks of: of its topic, or of its payload."""
+def _message(example: Example) -> Message:
+    return Message(
+        topic=example.topic.encode(),
+        payload=example.raw(),
+        arrived_us=_microseconds(example.arrived),
+        dup=False,
+        epoch=0,
+        packet_id=1,
+    )
+
+
+def example_keys(device_type: DeviceType, text: str, example: Example) -> list[str]:
+    """Keys that an example speaks of: of its topic, or of its payload."""
+    message = _message(example)
     levels = message.topic.decode().split("/")
     for topic in device_type.topics:
         pattern = topic.pattern.split("/")
         if KEY in pattern and fits(pattern, levels):
             return [levels[pattern.index(KEY)]]
     known = district(_view(text, carrier_of(message.topic), ["key"]))
-    found = known.resolve(lane, message.topic)
+    found = known.resolve(_lane(device_type, message), message.topic)
     if not isinstance(found, int) or found > 0:
         return []
     reader = known.readers[known.routes[-1 - found].readers[0]]
