@@ -10,6 +10,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from ingest.device_types.pointer import Way, walk
 from ingest.device_types.reasons import Reason
 
@@ -40,7 +42,13 @@ def parse(payload: bytes) -> Any:
     Takes the nan, -inf and Infinity that C programs print as numbers that are not finite, so that
     they cost their own field and not the payload.
     """
+    try:
+        return msgspec.json.decode(payload)  # a third of the cost, and as strict as JSON
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return _lenient(payload)
 
+
+def _lenient(payload: bytes) -> Any:
     def finite(match: re.Match[bytes]) -> bytes:
         if match[2] is None:
             return match[0]
