@@ -15,9 +15,10 @@ from ingest.routes import carrier_of, district, fits
 from sizao.errors import BadInput
 from sizao.registry import model
 from sizao.settings import parse
-from sizao.units import BY_CODE, Lane
+from sizao.units import BY_CODE, GASES, Lane
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+METHANE = GASES.index("methane")
 _CLOSE = 1e-5  # relative: readings are float32
 
 Row = tuple[str, str, float, int]
@@ -163,12 +164,14 @@ def _view(text: str, carrier: str, keys: list[str]) -> model.View:
         types={1: model.DeviceType(id=1, name="device type", version=1, document=text)},
         carrier_names={1: carrier},
         carrier_site={carrier: 1},
+        revoked=frozenset(),
         device_key=["", *keys],
         device_carrier=here,
         device_type=here,
         device_area=here,
         device_site=here,
         device_heat_class=np.zeros(size, np.int32),
+        device_gas=here * METHANE,  # what an example in ppm speaks of
         device_mark=["", *[model.Mark.REAL] * len(keys)],
         device_state=["", *[model.LifeState.IN_SERVICE] * len(keys)],
         device_lon=nowhere,

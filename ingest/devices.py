@@ -23,9 +23,10 @@ from ingest.sheet import Layout, Sheet
 from sizao.limits import HEAT_CLASSES, class_code
 from sizao.registry.model import LifeState, Mark, View
 from sizao.registry.write import CarrierRow, Change, DeviceRow
+from sizao.units import GASES
 
 LAYOUT = Layout(
-    columns=("key", "carrier", "type", "area", "heat_class", "state", "mark", "lon", "lat"),
+    columns=("key", "carrier", "type", "area", "heat_class", "gas", "state", "mark", "lon", "lat"),
     needed=("key", "carrier", "type", "area"),
     numbers=("lon", "lat"),
 )
@@ -77,6 +78,7 @@ class Known:
             view.device_state[device],
             None if math.isnan(lon) else lon,
             None if math.isnan(lat) else lat,
+            int(view.device_gas[device]),
         )
 
 
@@ -94,6 +96,7 @@ def draft(sheet: Sheet, view: View, crs: Crs | None, *, create_carriers: bool) -
     _check_names(sheet, known, create_carriers=create_carriers)
     _check_words(sheet, old)
     _check_heat(sheet, known, old)
+    _check_gas(sheet, known, old)
     where = positions.read(sheet, crs)
     if crs is not None:
         positions.compare(sheet, where, _sites(sheet, known))
@@ -171,6 +174,21 @@ def _check_heat(sheet: Sheet, known: Known, old: Sequence[DeviceRow | None]) -> 
             sheet.faults.add(place, "heat_class", f"got {cell!r}, expected {_classes()}")
 
 
+def _check_gas(sheet: Sheet, known: Known, old: Sequence[DeviceRow | None]) -> None:
+    """A gas detector names its gas: 10,000 ppm are 20 %LEL of methane and 48 of propane."""
+    gases = GASES[1:]
+    expected = f"expected one of {', '.join(gases)}"
+    cells = zip(sheet.cells("gas"), sheet.column("type"), old, strict=True)
+    for (place, cell), name, before in cells:
+        if cell and cell not in gases:
+            sheet.faults.add(place, "gas", f"got {cell!r}, {expected}", cell, gases)
+        elif not cell and name in known.types and known.type(name).gas_detector:
+            kept = before is not None and before.device_type == name and before.gas
+            if not kept:
+                text = f"missing: {name} is a gas detector, expected the gas on its label"
+                sheet.faults.add(place, "gas", f"{text}, {expected.removeprefix('expected ')}")
+
+
 def _classes() -> str:
     return f"one of {', '.join(HEAT_CLASSES[1:])} (R or S may follow)"
 
@@ -194,19 +212,19 @@ def _sites(sheet: Sheet, known: Known) -> Pair:
 
 def _rows(sheet: Sheet, where: Positions, old: Sequence[DeviceRow | None]) -> list[DeviceRow]:
     """Whole rows: what the file says, and of the rest what the registry has."""
-    cells = zip(*(sheet.column(name) for name in LAYOUT.columns[:7]), strict=True)
+    cells = zip(*(sheet.column(name) for name in LAYOUT.columns[:8]), strict=True)
     rows = []
-    for number, (key, carrier, kind, area, heat, state, mark) in enumerate(cells):
+    for number, (key, carrier, kind, area, heat, gas, state, mark) in enumerate(cells):
         base = old[number] or DeviceRow(key, carrier, kind, area)
         lon, lat = where.degrees(number)
-        # Coordinates of the old place are not true of another, nor a class of another type.
+        # Coordinates of the old place are not true of another, nor a label of another type.
         if lon is None and base.area == area:
             lon, lat = base.lon, base.lat
-        heat_class = base.heat_class if base.device_type == kind else 0
-        if heat:
-            heat_class = class_code(heat)
+        same = base.device_type == kind
+        heat_class = class_code(heat) if heat else base.heat_class * same
+        gas_code = GASES.index(gas) if gas else base.gas * same
         words = mark or base.mark, state or base.state
-        rows.append(DeviceRow(key, carrier, kind, area, heat_class, *words, lon, lat))
+        rows.append(DeviceRow(key, carrier, kind, area, heat_class, *words, lon, lat, gas_code))
     return rows
 
 
@@ -232,6 +250,7 @@ def columns(view: View) -> dict[str, list[str]]:
         "type": [row.device_type for row in rows],
         "area": [row.area for row in rows],
         "heat_class": [HEAT_CLASSES[row.heat_class] for row in rows],
+        "gas": [GASES[row.gas] for row in rows],
         "state": [row.state for row in rows],
         "mark": [row.mark for row in rows],
         "lon": ["" if row.lon is None else repr(row.lon) for row in rows],

@@ -205,7 +205,7 @@ def district(view: View) -> District:
         patterns=_patterns(readers, broken),
         keys=keys,
         in_service=view.device_live & ~out,
-        lel_ppm=np.array(LEL_PPM)[np.zeros(len(view.device_type), np.int32)],
+        lel_ppm=np.array(LEL_PPM)[view.device_gas],
         type_of=view.device_type.tolist(),
         carrier_types=_carrier_types(view),
     )

@@ -265,12 +265,12 @@ def view(names: str | None = None, devices: int = 60) -> View:
     rows["device_type"].append(
         {"id": 1, "name": names or "heat", "version": 1, "document": "", **held}
     )
-    rows["carrier"].append({"id": 1, "name": "gw", "site": 0, **held})
+    rows["carrier"].append({"id": 1, "name": "gw", "site": 0, "revoked": False, **held})
     for number in range(1, devices + 1):
         rows["device"].append(
             {
                 "id": number, "key": f"heat-{number}", "carrier": 1, "device_type": 1, "area": 6,
-                "site": 4, "heat_class": 0, "mark": "real", "state": "in_service",
+                "site": 4, "heat_class": 0, "gas": 0, "mark": "real", "state": "in_service",
                 "lon": nowhere, "lat": nowhere, **held,
             }
         )  # fmt: skip

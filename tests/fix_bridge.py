@@ -1,6 +1,6 @@
 """A small district for the tests of the bridge: one device a line, points as its type needs."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ from sizao.units import BY_CODE
 
 T0_US = 1_772_352_000_000_000
 """2026-03-01T08:00:00Z"""
+HELD = {"from_gen": 1, "to_gen": FOREVER}
 DOCUMENTS = dict(shipped())
 HEAT = DOCUMENTS["generic/heat.yaml"]
 SMOKE_HEAT = DOCUMENTS["generic/smoke_heat.yaml"]
@@ -29,40 +30,38 @@ class Device:
     site: int = 5
     partition: int = 0
     state: str = "in_service"
+    gas: int = 0
 
 
-def registry(devices: Iterable[Device], generation: int = 1, partitions: int = 4) -> Registry:
+def registry(
+    devices: Iterable[Device],
+    generation: int = 1,
+    partitions: int = 4,
+    revoked: Collection[str] = (),
+) -> Registry:
     """Device ids from 1 in the order given; point ids likewise, by quantity code.
 
     A site lies in the partition of the first device that stands there.
     """
     devices = list(devices)
-    held = {"from_gen": 1, "to_gen": FOREVER}
     documents = list(dict.fromkeys(device.document for device in devices))
     carriers = list(dict.fromkeys(device.carrier for device in devices))
     rows = {name: [] for name in TABLES}
     for index, document in enumerate(documents, 1):
         rows["device_type"].append(
-            {"id": index, "name": f"type.{index}", "version": 1, "document": document, **held}
+            {"id": index, "name": f"type.{index}", "version": 1, "document": document, **HELD}
         )
-    rows["area"] = [area | held for area in _sites(devices)]
+    rows["area"] = [area | HELD for area in _sites(devices)]
     for index, carrier in enumerate(carriers, 1):
-        rows["carrier"].append({"id": index, "name": carrier, "site": 0, **held})
+        row = {"id": index, "name": carrier, "site": 0, "revoked": carrier in revoked}
+        rows["carrier"].append(row | HELD)
     for index, device in enumerate(devices, 1):
         rows["device"].append(
             {
                 "id": index,
-                "key": device.key,
                 "carrier": carriers.index(device.carrier) + 1,
                 "device_type": documents.index(device.document) + 1,
-                "area": device.site,
-                "site": device.site,
-                "heat_class": 0,
-                "mark": "real",
-                "state": device.state,
-                "lon": float("nan"),
-                "lat": float("nan"),
-                **held,
+                **_row(device),
             }
         )
         for code in _codes(device.document):
@@ -73,13 +72,28 @@ def registry(devices: Iterable[Device], generation: int = 1, partitions: int = 4
                     "quantity": code,
                     "site": device.site,
                     "partition": device.partition,
-                    **held,
+                    **HELD,
                 }
             )
     tables = {
         name: pa.Table.from_pylist(content, schema=TABLES[name]) for name, content in rows.items()
     }
     return Registry(generation=generation, partitions=partitions, tables=tables)
+
+
+def _row(device: Device) -> dict[str, object]:
+    return {
+        "key": device.key,
+        "area": device.site,
+        "site": device.site,
+        "heat_class": 0,
+        "gas": device.gas,
+        "mark": "real",
+        "state": device.state,
+        "lon": float("nan"),
+        "lat": float("nan"),
+        **HELD,
+    }
 
 
 def _sites(devices: list[Device]) -> Iterable[dict[str, object]]:

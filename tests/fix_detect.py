@@ -48,6 +48,7 @@ def registry(points: Iterable[Point], generation: int = 1) -> Registry:
                 "area": SITE,
                 "site": SITE,
                 "heat_class": class_code(point.heat_class),
+                "gas": 0,
                 "mark": "real",
                 "state": "in_service",
                 "lon": float("nan"),

@@ -18,7 +18,7 @@ from ingest.device_types.schema import (
     is_alarm,
     state_names,
 )
-from sizao.units import BY_NAME, HEARD, Lane, Quantity, conversion
+from sizao.units import BY_NAME, HEARD, Lane, Quantity, conversion, needs_gas
 
 Fault = tuple[tuple[str | int, ...], str]
 """Path of a key in the file, and what is wrong with it."""
@@ -111,6 +111,8 @@ def _format_faults(device_type: DeviceType) -> Iterator[Fault]:
 def _detector_faults(device_type: DeviceType) -> Iterator[Fault]:
     if device_type.heat_detector and "temperature_c" not in device_type.quantities:
         yield ("heat_detector",), "expected no, or a map to temperature_c"
+    if device_type.gas_detector and "gas_lel_pct" not in device_type.quantities:
+        yield ("gas_detector",), "expected no, or a map to gas_lel_pct"
 
 
 def _measure_faults(device_type: DeviceType, name: str, measure: Measure) -> Iterator[Fault]:
@@ -123,6 +125,9 @@ def _measure_faults(device_type: DeviceType, name: str, measure: Measure) -> Ite
         conversion(measure.unit, quantity)
     except ValueError as error:
         yield ("unit",), str(error)
+    if needs_gas(measure.unit, quantity) and not device_type.gas_detector:
+        fault = f"{measure.unit!r} of the explosive limit depends on the gas, expected %LEL, or"
+        yield ("unit",), f"{fault} gas_detector: yes, so that each device names its own"
     plain = device_type.format is Format.PLAIN
     if (measure.pointer is None) is not plain:
         yield ("pointer",), _PLAIN_HAS_NONE if plain else "missing: where in the payload is it?"

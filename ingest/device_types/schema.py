@@ -213,6 +213,9 @@ class DeviceType(Closed):
     heat_detector: bool = Field(
         default=False, description="certified by class: each device must name its own (A1...G)"
     )
+    gas_detector: bool = Field(
+        default=False, description="calibrated for one gas: each device must name its own"
+    )
     examples: list[Example] = Field(min_length=2, max_length=EXAMPLES_MAX)
 
     @property

@@ -65,7 +65,11 @@ async def _table(connection: Connection, name: str) -> pa.Table:
             read_options=csv.ReadOptions(column_names=schema.names, block_size=_BLOCK_BYTES),
             parse_options=csv.ParseOptions(newlines_in_values=True),
             convert_options=csv.ConvertOptions(
-                column_types=schema, null_values=[], strings_can_be_null=False
+                column_types=schema,
+                null_values=[],
+                strings_can_be_null=False,
+                true_values=["t"],
+                false_values=["f"],
             ),
         )
     except pa.ArrowInvalid as error:

@@ -8,6 +8,7 @@ ones. Ids are dense: the next ones after the highest ever used.
 from __future__ import annotations
 
 from sizao.limits import HEAT_CLASSES
+from sizao.units import GASES
 
 STAGE: dict[str, str] = {
     "area": """
@@ -16,14 +17,15 @@ STAGE: dict[str, str] = {
             floor smallint)
         ON COMMIT DROP""",
     "carrier": """
-        CREATE TEMP TABLE staged_carrier (row integer, name text, site text) ON COMMIT DROP""",
+        CREATE TEMP TABLE staged_carrier (row integer, name text, site text, revoked boolean)
+        ON COMMIT DROP""",
     "device_type": """
         CREATE TEMP TABLE staged_device_type (row integer, name text, document text,
             quantities smallint[]) ON COMMIT DROP""",
     "device": """
         CREATE TEMP TABLE staged_device (row integer, key text, carrier text, device_type text,
             area text, heat_class smallint, mark text, state text,
-            lon double precision, lat double precision) ON COMMIT DROP""",
+            lon double precision, lat double precision, gas smallint) ON COMMIT DROP""",
     "swap": """
         CREATE TEMP TABLE staged_swap (row integer, key text, carrier text, new_key text,
             new_carrier text) ON COMMIT DROP""",
@@ -33,6 +35,7 @@ _RANK = """array_position(ARRAY['district', 'street', 'community', 'grid', 'esta
     'floor', 'zone', 'unit'], {})"""
 
 _HEAT_CLASS_MAX = len(HEAT_CLASSES) - 1
+_GAS_MAX = len(GASES) - 1
 
 FAULTS: dict[str, str] = {
     "area": f"""
@@ -122,6 +125,9 @@ FAULTS: dict[str, str] = {
                                key, heat_class),
                    heat_class NOT BETWEEN 0 AND {_HEAT_CLASS_MAX} FROM staged_device
             UNION ALL
+            SELECT row, format('device %s: gas %s: expected 0 to {_GAS_MAX}', key, gas),
+                   gas NOT BETWEEN 0 AND {_GAS_MAX} FROM staged_device
+            UNION ALL
             SELECT row, format('device %s: coordinates %s, %s are not WGS 84 degrees',
                                key, lon, lat),
                    lon NOT BETWEEN -180 AND 180 OR lat NOT BETWEEN -90 AND 90 FROM staged_device
@@ -189,16 +195,17 @@ _CARRIER = (
     """CREATE TEMP TABLE new_carrier ON COMMIT DROP AS
         SELECT coalesce(c.id, (SELECT coalesce(max(id), 0) FROM carrier)
                + row_number() OVER (PARTITION BY c.id IS NULL ORDER BY s.row)) AS id,
-               s.name, coalesce(a.id, 0) AS site
+               s.name, coalesce(a.id, 0) AS site, coalesce(s.revoked, c.revoked, false) AS revoked
         FROM staged_carrier s
         LEFT JOIN carrier c ON c.name = s.name AND c.to_gen IS NULL
         LEFT JOIN area a ON a.code = s.site AND a.to_gen IS NULL""",
     "ANALYZE new_carrier",
     """DELETE FROM new_carrier n USING carrier c
-        WHERE c.id = n.id AND c.to_gen IS NULL AND c.site = n.site""",
+        WHERE c.id = n.id AND c.to_gen IS NULL AND (c.site, c.revoked) = (n.site, n.revoked)""",
     """UPDATE carrier SET to_gen = :generation FROM new_carrier n
         WHERE carrier.id = n.id AND carrier.to_gen IS NULL""",
-    "INSERT INTO carrier SELECT id, name, site, :generation, NULL FROM new_carrier",
+    """INSERT INTO carrier SELECT id, name, site, :generation, NULL, revoked
+        FROM new_carrier""",
 )
 
 _DEVICE_TYPE = (
@@ -231,7 +238,7 @@ _DEVICE = (
         SELECT coalesce(d.id, (SELECT coalesce(max(id), 0) FROM device)
                + row_number() OVER (PARTITION BY d.id IS NULL ORDER BY s.row)) AS id,
                s.key, c.id AS carrier, t.id AS device_type, a.id AS area, w.site,
-               s.heat_class, s.mark, s.state, s.lon, s.lat
+               s.heat_class, s.gas, s.mark, s.state, s.lon, s.lat
         FROM staged_device s
         JOIN carrier c ON c.name = s.carrier AND c.to_gen IS NULL
         JOIN device_type t ON t.name = s.device_type AND t.to_gen IS NULL
@@ -240,13 +247,13 @@ _DEVICE = (
         LEFT JOIN device d ON d.carrier = c.id AND d.key = s.key AND d.to_gen IS NULL""",
     "ANALYZE new_device",
     """DELETE FROM new_device n USING device d WHERE d.id = n.id AND d.to_gen IS NULL
-        AND (d.device_type, d.area, d.site, d.heat_class, d.mark, d.state, d.lon, d.lat)
+        AND (d.device_type, d.area, d.site, d.heat_class, d.gas, d.mark, d.state, d.lon, d.lat)
         IS NOT DISTINCT FROM
-            (n.device_type, n.area, n.site, n.heat_class, n.mark, n.state, n.lon, n.lat)""",
+            (n.device_type, n.area, n.site, n.heat_class, n.gas, n.mark, n.state, n.lon, n.lat)""",
     """UPDATE device SET to_gen = :generation FROM new_device n
         WHERE device.id = n.id AND device.to_gen IS NULL""",
     """INSERT INTO device SELECT id, key, carrier, device_type, area, site, heat_class, mark,
-        state, lon, lat, :generation, NULL FROM new_device""",
+        state, lon, lat, :generation, NULL, gas FROM new_device""",
 )
 
 # The device keeps its id, and so its points and their history; another key speaks for it.
@@ -260,7 +267,7 @@ _SWAP = (
     """UPDATE device SET to_gen = :generation FROM new_key n
         WHERE device.id = n.id AND device.to_gen IS NULL""",
     """INSERT INTO device SELECT d.id, n.new_key, n.carrier, d.device_type, d.area, d.site,
-        d.heat_class, d.mark, d.state, d.lon, d.lat, :generation, NULL
+        d.heat_class, d.mark, d.state, d.lon, d.lat, :generation, NULL, d.gas
         FROM device d JOIN new_key n ON n.id = d.id AND d.to_gen = :generation""",
 )
 
@@ -294,7 +301,7 @@ MOVES: tuple[str, ...] = (
     """UPDATE device SET to_gen = :generation FROM moved
         WHERE device.id = moved.id AND device.to_gen IS NULL""",
     """INSERT INTO device SELECT d.id, d.key, d.carrier, d.device_type, d.area, moved.site,
-        d.heat_class, d.mark, d.state, d.lon, d.lat, :generation, NULL
+        d.heat_class, d.mark, d.state, d.lon, d.lat, :generation, NULL, d.gas
         FROM device d JOIN moved ON moved.id = d.id AND d.to_gen = :generation""",
 )
 

@@ -79,7 +79,9 @@ TABLES: dict[str, pa.Schema] = {
         ("partition", pa.int16()),  # of a site; -1 elsewhere
         ("floor", pa.int16()),  # number of a floor; NO_FLOOR elsewhere
     ),
-    "carrier": _table(("id", pa.int32()), ("name", _TEXT), ("site", pa.int32())),
+    "carrier": _table(
+        ("id", pa.int32()), ("name", _TEXT), ("site", pa.int32()), ("revoked", pa.bool_())
+    ),
     "device_type": _table(
         ("id", pa.int32()), ("name", _TEXT), ("version", pa.int32()), ("document", _TEXT)
     ),
@@ -91,6 +93,7 @@ TABLES: dict[str, pa.Schema] = {
         ("area", pa.int32()),
         ("site", pa.int32()),
         ("heat_class", pa.int16()),
+        ("gas", pa.int16()),  # place in sizao.units.GASES
         ("mark", _TEXT),
         ("state", _TEXT),
         ("lon", pa.float64()),
@@ -138,7 +141,7 @@ class View:
 
     Arrays are indexed by the id (device, point); index 0 is nobody. A row that does not hold at
     this generation has `device_live` or `point_live` false but keeps its columns when it held
-    before, so that a late record can still be placed.
+    before, so that a late record can still be placed. `revoked`: names of carriers.
     """
 
     generation: int
@@ -147,12 +150,14 @@ class View:
     types: dict[int, DeviceType]
     carrier_names: dict[int, str]
     carrier_site: dict[str, int]
+    revoked: frozenset[str]
     device_key: list[str]
     device_carrier: Ints
     device_type: Ints
     device_area: Ints
     device_site: Ints
     device_heat_class: Ints
+    device_gas: Ints
     device_mark: list[str]
     device_state: list[str]
     device_lon: npt.NDArray[np.float64]
@@ -336,6 +341,7 @@ def _view(registry: Registry, generation: int) -> View:
     assert carriers.schema == TABLES["carrier"]
     live_carriers = {name for index, name in names.items() if carrier.live[index]}
     sites = dict(zip(names.values(), carrier.table.column("site").to_pylist(), strict=True))
+    revoked = zip(names.values(), carrier.table.column("revoked").to_pylist(), strict=True)
     types = _dense(registry, "device_type", generation).table.drop_columns(["from_gen", "to_gen"])
     return View(
         generation=generation,
@@ -348,12 +354,14 @@ def _view(registry: Registry, generation: int) -> View:
         types={row["id"]: DeviceType(**row) for row in types.to_pylist()},
         carrier_names=names,
         carrier_site={name: site for name, site in sites.items() if name in live_carriers},
+        revoked=frozenset(name for name, is_so in revoked if is_so and name in live_carriers),
         device_key=device.texts("key"),
         device_carrier=device.ints("carrier"),
         device_type=device.ints("device_type"),
         device_area=device.ints("area"),
         device_site=device.ints("site"),
         device_heat_class=device.ints("heat_class"),
+        device_gas=device.ints("gas"),
         device_mark=device.words("mark"),
         device_state=device.words("state"),
         device_lon=device.floats("lon"),

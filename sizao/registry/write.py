@@ -37,10 +37,14 @@ class AreaRow:
 
 @dataclass(frozen=True, slots=True)
 class CarrierRow:
-    """`name` is its MQTT user name; `site` the code of its site, "" where it has none."""
+    """`name` is its MQTT user name; `site` the code of its site, "" where it has none.
+
+    `revoked` None leaves it as it is: a list of carriers must not restore one that was revoked.
+    """
 
     name: str
     site: str = ""
+    revoked: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,10 @@ class TypeRow:
 
 @dataclass(frozen=True, slots=True)
 class DeviceRow:
-    """A device at the most precise `area` code known; its site is that area's."""
+    """A device at the most precise `area` code known; its site is that area's.
+
+    `heat_class` and `gas` are places in `limits.HEAT_CLASSES` and `units.GASES`.
+    """
 
     key: str
     carrier: str
@@ -65,6 +72,7 @@ class DeviceRow:
     state: str = "in_service"
     lon: float | None = None
     lat: float | None = None
+    gas: int = 0
 
 
 @dataclass(frozen=True, slots=True)

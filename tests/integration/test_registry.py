@@ -190,6 +190,10 @@ async def test_a_new_version_of_a_type_adds_and_ends_points(connection):
             "heat class 9: expected 0 to 8",
         ),
         (Change(devices=[DeviceRow("x", "gateway", "heat", "room", heat_class=-1)]), "class -1"),
+        (
+            Change(devices=[DeviceRow("x", "gateway", "heat", "room", gas=5)]),
+            "gas 5: expected 0 to 4",
+        ),
         (Change(devices=[DeviceRow("a/b", "gateway", "heat", "room")]), "key a/b: 1 to 128"),
         (
             Change(devices=[DeviceRow("x", "gateway", "heat", "room")] * 2),

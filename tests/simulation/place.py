@@ -86,7 +86,8 @@ def _rows() -> dict[str, list[dict[str, object]]]:
         names = {"name_zh": f"{code}号", "name_en": code, "partition": partition}
         rows["area"].append(area | names | nowhere | held)
     for number, (name, site) in enumerate(CARRIERS.items(), 1):
-        rows["carrier"].append({"id": number, "name": name, "site": site, **held})
+        carrier = {"id": number, "name": name, "site": site, "revoked": False}
+        rows["carrier"].append(carrier | held)
     for number, document in enumerate(DOCUMENTS, 1):
         kind = {"id": number, "name": f"type.{number}", "version": 1, "document": document}
         rows["device_type"].append(kind | held)
@@ -100,6 +101,7 @@ def _rows() -> dict[str, list[dict[str, object]]]:
             "area": thing.site,
             "site": thing.site,
             "heat_class": class_code(thing.heat_class),
+            "gas": 0,
             "mark": thing.mark,
             "state": "in_service",
         }

@@ -59,6 +59,12 @@ def test_only_what_measures_temperature_is_a_heat_detector():
     assert load(HEAT, "f.yaml").heat_detector
 
 
+def test_only_what_measures_gas_is_a_gas_detector():
+    (fault,) = faults(SMOKE_STATE.replace("repeats:", "gas_detector: yes\nrepeats:", 1))
+    assert fault.endswith("gas_detector: expected no, or a map to gas_lel_pct")
+    assert not load(HEAT, "f.yaml").gas_detector
+
+
 def test_the_line_is_that_of_the_fault():
     text = SMOKE_HEAT.replace("hushed: muted", "hushed: mutd")
     number = line_of(text, "mutd")
