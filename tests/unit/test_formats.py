@@ -26,6 +26,7 @@ from ingest.check import check
 from ingest.decode import decode
 from ingest.device_types.codecs import CODECS, cayenne_lpp, percent_per_foot
 from ingest.device_types.reasons import Reason
+from sizao.units import GASES
 
 # -- lists and deciders ------------------------------------------------------------------------
 
@@ -234,3 +235,30 @@ def test_decode_never_raises_and_passes_nothing_over(raw, place):
     for one in decoded.refused:
         assert one.detail.encode()
         assert all(fault.reason in Reason for fault in one.faults)
+
+
+# -- gas ---------------------------------------------------------------------------------------
+
+GAS = type_of("""gas_detector: yes
+quantities:
+  gas_lel_pct: {pointer: /gas, unit: ppm, maximum: 100000}
+""")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("gas", "ppm", "lel_pct"),
+    [("methane", 10_000, 20.0), ("propane", 10_000, 47.619), ("methane", 0, 0.0)],
+)
+def test_ppm_are_of_the_gas_that_the_registry_names(gas, ppm, lel_pct):
+    district = small(Device("d1", GAS, gas=GASES.index(gas)))
+    decoded = decode(district, TELEMETRY, [message("up/c1/telemetry/d1", f'{{"gas": {ppm}}}')])
+    assert decoded.value.tolist() == pytest.approx([lel_pct], abs=1e-3)
+
+
+def test_ppm_of_a_gas_that_nobody_has_named_and_beyond_all_bounds():
+    assert run(GAS, {"gas": 100})[1] == {("gas_lel_pct", "no_gas")}
+    district = small(Device("d1", GAS.replace("100000", "10000000"), gas=2))
+    decoded = decode(district, TELEMETRY, [message("up/c1/telemetry/d1", '{"gas": 5000000}')])
+    assert decoded.refused[0].reason is Reason.OUT_OF_RANGE
+    text = GAS.replace("gas_detector: yes", "gas_detector: no")
+    assert any("depends on the gas" in fault for fault in check([("g", text)]))
