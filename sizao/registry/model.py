@@ -320,7 +320,7 @@ def _dense(registry: Registry, name: str, generation: int) -> _Dense:
     last = np.ones(len(rows), np.bool_)
     last[:-1] = ids[rows][1:] != ids[rows][:-1]
     rows = rows[last]
-    chosen = table.take(pa.array(rows))
+    chosen = table if len(rows) == table.num_rows else table.take(pa.array(rows))
     live = np.zeros(size, np.bool_)
     live[ids[rows]] = _numbers(chosen, "to_gen") > generation
     return _Dense(table=chosen, ids=ids[rows], size=size, live=live)
