@@ -27,10 +27,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from alerting import channels
 from alerting.model import INCIDENT_KINDS, Nature
 from alerting.policy import Responder
-from sizao import settings
 from sizao.db import Connection, translated
+from sizao.document import Located, parse, validate
+from sizao.document import read as read_text
 from sizao.errors import BadInput
-from sizao.settings import Located
 from sizao.signal import Kind, Tier
 
 RESPONDERS_MAX = 20_000
@@ -95,8 +95,8 @@ def read(path: Path, areas: set[str]) -> list[Entry]:
 
     Raises BadInput with `file:line: key: what, expected, nearest` for every fault.
     """
-    located = settings.parse(settings.read(path), str(path))
-    document = settings.validate(located, Document, str(path))
+    located = parse(read_text(path), str(path))
+    document = validate(located, Document, str(path))
     faults: list[str] = []
     names: set[str] = set()
     for index, entry in enumerate(document.responders):

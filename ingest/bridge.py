@@ -16,11 +16,11 @@ from ingest.routes import District, district
 from ingest.settings import BridgeSettings
 from sizao import clock
 from sizao.clock import Rising
+from sizao.document import Fault
 from sizao.registry import cache
 from sizao.registry.model import Registry
 from sizao.registry.source import Source
 from sizao.service import Service
-from sizao.settings import Fault
 from sizao.units import Lane
 
 _RECOMPILE_S = 0.25

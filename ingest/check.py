@@ -12,9 +12,9 @@ from ingest.device_types.schema import KEY, DeviceType, Example, ExampleReading
 from ingest.mqtt.message import Message
 from ingest.onboarding import Document, points_needed
 from ingest.routes import carrier_of, district, fits
+from sizao.document import parse
 from sizao.errors import BadInput
 from sizao.registry import model
-from sizao.settings import parse
 from sizao.units import BY_CODE, GASES, Lane
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -15,8 +15,9 @@ from ingest.check import check
 from ingest.register_commands import areas, devices
 from ingest.settings import BridgeSettings
 from sizao import service
+from sizao.document import Fault, read
 from sizao.errors import BadInput
-from sizao.settings import Fault, load_or_last_good, read, state_folder
+from sizao.settings import load_or_last_good, state_folder
 
 app = typer.Typer()
 device_type = typer.Typer(no_args_is_help=True, help="Device types: one YAML file each.")

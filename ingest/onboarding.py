@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ingest.device_types.load import conflicts, load
 from ingest.device_types.schema import DeviceType
+from sizao.document import read
 from sizao.errors import BadInput
-from sizao.settings import read
 from sizao.units import BY_NAME, HEARD
 
 Document = tuple[str, str]

@@ -7,8 +7,8 @@ from itertools import combinations
 
 from ingest.device_types.consistency import faults
 from ingest.device_types.schema import CARRIER, KEY, DeviceType
+from sizao.document import parse, validate
 from sizao.errors import BadInput
-from sizao.settings import parse, validate
 
 
 def load(text: str, name: str) -> DeviceType:

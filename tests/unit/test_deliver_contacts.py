@@ -61,7 +61,12 @@ def test_a_good_file(read, tmp_path):
         ("gas]", "gass]", 4, "responders.0.kinds.1: unknown 'gass'"),
         ("gas]", "gass]", 4, "nearest: gas"),
         ("gas]", "offline]", 4, "expected one of co, fire, gas, system, unread"),
-        ("min_tier: early", "min_tier: soon", 5, "'early', 'alarm' or 'urgent'"),
+        (
+            "min_tier: early",
+            "min_tier: soon",
+            5,
+            "got 'soon', expected one of early, alarm, urgent",
+        ),
         ("min_tier: early", "min_teir: early", 5, "nearest: min_tier"),
         ("channel: webhook,", "channel: webhok,", 7, "nearest: webhook"),
         ("http://127.0.0.1:1/a", "ftp://a/", 7, "channels.0.url: expected http://host/path"),

@@ -23,7 +23,7 @@ def line_of(text, word):
     ("old", "new", "expected"),
     [
         ("unit: degC", "unit: C", "quantities.temperature_c.unit: unit 'C' does not fit"),
-        ("unit: degC", "unti: degC", "unti: unknown key, expected one of"),
+        ("unit: degC", "unti: degC", "unti: got an unknown key, expected one of"),
         ("  temperature_c:", "  temperatur_c:", "nearest: temperature_c"),
         ("format: json\n", "format: xml\n", "format: "),
         ("lane: telemetry", "lane: alarm", "under up/+/telemetry are of lane telemetry"),

@@ -42,7 +42,7 @@ def test_a_password_file_that_is_not_there_is_told_with_its_line(name, config):
     told = faults(COMMANDS[name], config, "# first\ndatabase:\n  password_file: nowhere\n")
     assert [line.split(": nowhere")[0] for line in told] == ["FILE:3: database.password_file"]
     told = faults(COMMANDS[name], config, "databse: {}\n")
-    assert told[0].startswith("FILE:1: databse: unknown section")
+    assert told[0].startswith("FILE:1: databse: got an unknown section")
 
 
 def test_all_that_is_wrong_for_a_bridge_is_told_at_once(config):

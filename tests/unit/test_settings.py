@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
-from sizao import settings
+from sizao import document, settings
 from sizao.errors import BadInput
 
 
@@ -59,8 +59,8 @@ def test_a_file_and_the_environment_make_the_settings(tmp_path):
 def test_every_fault_is_reported_at_once_with_its_line(tmp_path):
     path = write(tmp_path, "kafka:\n  bootstrp: k:1\n  retries: 11\n")
     assert faults(path) == [
-        "FILE:3: kafka.retries: Input should be less than or equal to 10, got 11",
-        "FILE:2: kafka.bootstrp: unknown key, expected one of bootstrap, retries; nearest: bootstrap",  # noqa: E501
+        "FILE:2: kafka.bootstrp: got an unknown key, expected one of bootstrap, retries; nearest: bootstrap",  # noqa: E501
+        "FILE:3: kafka.retries: got 11, expected at most 10",
     ]
 
 
@@ -69,18 +69,18 @@ def test_faults_deep_in_a_map_name_their_line(tmp_path):
         tmp_path, "bridge:\n  a: {pattern: x, lane: y}\n  b:\n    pattern: x\n    lan: y\n"
     )
     assert faults(path) == [
-        "FILE:3: bridge.b.lane: Field required",
-        "FILE:5: bridge.b.lan: unknown key, expected one of lane, pattern; nearest: lane",
+        "FILE:3: bridge.b.lane: got nothing, expected this key",
+        "FILE:5: bridge.b.lan: got an unknown key, expected one of lane, pattern; nearest: lane",
     ]
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("kafak:\n  retries: 1\n", "FILE:1: kafak: unknown section"),
-        ("kafka:\n  retries: 1\n  retries: 2\n", "FILE:3: "),
+        ("kafak:\n  retries: 1\n", "FILE:1: kafak: got an unknown section"),
+        ("kafka:\n  retries: 1\n  retries: 2\n", "FILE:2: kafka.retries: got it twice, in line 3"),
         ("kafka: [\n", "FILE:2: "),
-        ("just a word\n", "FILE:1: (file): expected sections"),
+        ("just a word\n", "FILE:1: (file): got 'just a word', expected sections"),
         ("kafka:\n  retries: yes\n", "FILE:2: kafka.retries: "),  # YAML 1.2: a word, no boolean
     ],
 )
@@ -90,7 +90,7 @@ def test_a_slip_is_told_with_file_line_and_key(tmp_path, text, expected):
 
 def test_a_missing_or_huge_file_is_bad_input(tmp_path):
     assert "cannot be read" in faults(tmp_path / "none.yaml")[0]
-    huge = write(tmp_path, "# " + "x" * settings.FILE_BYTES_MAX)
+    huge = write(tmp_path, "# " + "x" * document.BYTES_MAX)
     assert "at most" in faults(huge)[0]
 
 
@@ -145,11 +145,11 @@ def test_a_failed_first_start_leaves_no_last_good_settings(tmp_path):
     path = write(tmp_path, NAMES_FILES.format(tmp_path))
     first_faults(path, state)
     write(tmp_path, "kafak: {}\n")
-    assert first_faults(path, state)[0].startswith("FILE:1: kafak: unknown section")
+    assert first_faults(path, state)[0].startswith("FILE:1: kafak: got an unknown section")
     write(tmp_path, "kafka: {retries: 5}\n")
     assert first_faults(path, state, lambda _: [(("kafka",), "no")]) == ["FILE:1: kafka: no"]
     write(tmp_path, "kafak: {}\n")
-    assert first_faults(path, state)[0].startswith("FILE:1: kafak: unknown section")
+    assert first_faults(path, state)[0].startswith("FILE:1: kafak: got an unknown section")
 
 
 def test_a_change_that_names_a_missing_file_runs_on_the_last_good(tmp_path):
@@ -179,7 +179,7 @@ def test_a_file_that_went_away_stops_no_restart(tmp_path):
 def test_a_merged_key_is_no_fault_and_a_wrong_one_names_a_line(tmp_path):
     file = tmp_path / "sizao.yaml"
     file.write_text("kafka: &k\n  retries: 5\nbridge:\n  a: {<<: *k, pattern: p, lane: x}\n")
-    with pytest.raises(BadInput, match=r"sizao.yaml:4: bridge.a.retries: unknown key"):
+    with pytest.raises(BadInput, match=r"sizao.yaml:4: bridge.a.retries: got an unknown key"):
         settings.load(file, Process, {})
 
 
