@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from ingest.decode import Decoded, decode
 from ingest.device_types.load import conflicts, load
+from ingest.device_types.reasons import Reason
 from ingest.device_types.schema import KEY, DeviceType, Example, ExampleReading
 from ingest.mqtt.message import Message
 from ingest.onboarding import Document, points_needed
+from ingest.refused import Refused
 from ingest.routes import carrier_of, district, fits
 from sizao.document import parse
 from sizao.errors import BadInput
@@ -25,6 +29,20 @@ Row = tuple[str, str, float, int]
 """Key, quantity, value, event time in microseconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """One example run: what was to come of it and what came, a line each; faults where they differ.
+
+    `line` is the example's in its file.
+    """
+
+    line: int
+    note: str
+    expected: list[str]
+    got: list[str]
+    faults: list[str]
+
+
 def check(documents: list[Document]) -> list[str]:
     """Every fault of every file, examples that do not come true included; [] when all is well."""
     wrong: list[str] = []
@@ -35,38 +53,77 @@ def check(documents: list[Document]) -> list[str]:
         except BadInput as error:
             wrong += str(error).splitlines()
             continue
-        located = parse(text, name)
-        for index, example in enumerate(types[name].examples):
-            line = located.line(("examples", index))
-            faults = _faults(types[name], text, example)
-            wrong += [f"{name}:{line}: examples.{index}: {fault}" for fault in faults]
-    return wrong + conflicts(types)
+        for index, proof in enumerate(proofs(types[name], text)):
+            wrong += [f"{name}:{proof.line}: examples.{index}: {fault}" for fault in proof.faults]
+    return wrong + conflicts(types, dict(documents))
 
 
-def _faults(device_type: DeviceType, text: str, example: Example) -> list[str]:
-    """What comes of an example that should not, or does not that should."""
+def proofs(device_type: DeviceType, text: str) -> list[Proof]:
+    """Each example of a checked document, run."""
+    located = parse(text, device_type.name)
+    found = []
+    for index, example in enumerate(device_type.examples):
+        keys, rows, refused = run(device_type, text, example)
+        key = keys[0] if keys else ""
+        wanted = [_row(example, key, reading) for reading in example.readings or []]
+        found.append(
+            Proof(
+                line=located.line(("examples", index)),
+                note=example.note,
+                expected=_lines(wanted, example.refused, example.bad_fields),
+                got=_lines(
+                    rows, refused.reason if refused and refused.whole else None, _bad(refused)
+                ),
+                faults=_faults(example, wanted, rows, refused),
+            )
+        )
+    return found
+
+
+def run(
+    device_type: DeviceType, text: str, example: Example
+) -> tuple[list[str], list[Row], Refused | None]:
+    """Keys that an example speaks of, the rows that come of it, and what was refused of it."""
     message = _message(example)
     lane, keys = _lane(device_type, message), example_keys(device_type, text, example)
     view = _view(text, carrier_of(message.topic), keys)
     decoded = decode(district(view), lane, [message])
-    refused = decoded.refused[0] if decoded.refused else None
+    return keys, _rows(decoded, view), decoded.refused[0] if decoded.refused else None
+
+
+def _faults(
+    example: Example, wanted: list[Row], rows: list[Row], refused: Refused | None
+) -> list[str]:
+    """What comes of an example that should not, or does not that should."""
     if example.refused is not None:
         if refused is None or not refused.whole:
-            came = _shown(_rows(decoded, view)) or "readings of none, and bad fields"
+            came = _shown(rows) or "readings of none, and bad fields"
             return [f"expected refused: {example.refused}, got {came}"]
         fits = refused.reason is example.refused
         return [] if fits else [f"expected refused: {example.refused}, got {refused.detail}"]
-    faults = _compare(example, keys[0] if keys else "", _rows(decoded, view))
-    said = {} if refused is None else {fault.where: fault.reason for fault in refused.faults}
+    faults = _compare(wanted, rows)
+    said = _bad(refused)
     if said != example.bad_fields:
-        wanted = {where: str(reason) for where, reason in example.bad_fields.items()}
+        expected = {where: str(reason) for where, reason in example.bad_fields.items()}
         got = {where: str(reason) for where, reason in said.items()}
-        faults.append(f"expected bad_fields {wanted}, got {got}")
+        faults.append(f"expected bad_fields {expected}, got {got}")
     return faults
 
 
-def _compare(example: Example, key: str, rows: list[Row]) -> list[str]:
-    expected = [_row(example, key, reading) for reading in example.readings or []]
+def _bad(refused: Refused | None) -> dict[str, Reason]:
+    if refused is None or refused.whole:
+        return {}
+    return {fault.where: fault.reason for fault in refused.faults}
+
+
+def _lines(rows: list[Row], refused: Reason | None, bad_fields: Mapping[str, Reason]) -> list[str]:
+    """What came of a payload, one thing a line."""
+    lines = [_shown([row]) for row in rows]
+    lines += [f"refused: {refused}"] if refused is not None else []
+    return lines + [f"bad field {where}: {reason}" for where, reason in bad_fields.items()]
+
+
+def _compare(expected: list[Row], rows: list[Row]) -> list[str]:
     rest, faults = list(rows), []
     for wanted in expected:
         same = [row for row in rest if row[:2] == wanted[:2] and row[3] == wanted[3]]
@@ -76,7 +133,7 @@ def _compare(example: Example, key: str, rows: list[Row]) -> list[str]:
         else:
             faults.append(f"expected {_shown([wanted])}, got {_shown(rows) or 'no readings'}")
     if rest and not faults:
-        faults.append(f"not expected: {_shown(rest)}")
+        faults.append(f"got {_shown(rest)} too, expected no more than is said")
     return faults
 
 

@@ -50,7 +50,7 @@ def load_all(documents: list[Document]) -> list[tuple[str, str]]:
             types[name] = load(text, name)
         except BadInput as error:
             wrong.append(str(error))
-    wrong += conflicts(types)
+    wrong += conflicts(types, dict(documents))
     if wrong:
         raise BadInput("\n".join(wrong))
     return [(types[name].name, text) for name, text in documents]

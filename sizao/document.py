@@ -263,7 +263,7 @@ def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list
     got: dict[Path_, str] = {}
     wanted: dict[Path_, dict[str, None]] = {}
     for fault in error.errors(include_url=False):
-        path, location = _path_in(data, fault["loc"]), fault["loc"]
+        path, location = path_in(data, fault["loc"]), fault["loc"]
         if fault["type"] == "missing":
             path, what, wants = (*path, location[-1]), "nothing", "this key"
         elif fault["type"] == "extra_forbidden":
@@ -302,7 +302,7 @@ def one_of(word: Any, known: Iterable[str]) -> str:
     return names + (f"; nearest: {near[0]}" if near else "")
 
 
-def _path_in(data: Any, location: Path_) -> Path_:
+def path_in(data: Any, location: Path_) -> Path_:
     """Those parts of a pydantic location that lead through the data (unions add others)."""
     path: list[str | int] = []
     for part in location:

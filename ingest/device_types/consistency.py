@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from ingest.device_types import layout, pointer
 from ingest.device_types.codecs import CODECS
@@ -18,20 +17,12 @@ from ingest.device_types.schema import (
     is_alarm,
     state_names,
 )
-from sizao.units import BY_NAME, HEARD, Lane, Quantity, conversion, needs_gas
-
-Fault = tuple[tuple[str | int, ...], str]
-"""Path of a key in the file, and what is wrong with it."""
+from sizao.document import Fault, one_of
+from sizao.units import BY_NAME, HEARD, Lane, Quantity, needs_gas, wire_units
 
 _LANE_OF_LEVEL = {"alarm": Lane.ALARM, "telemetry": Lane.TELEMETRY}
-_PLAIN_HAS_NONE = "a plain payload is one value; expected none"
+_PLAIN_HAS_NONE = "expected none: a plain payload is one value"
 _WITH_ITEMS = {Format.JSON, Format.LORAWAN, Format.CODEC}
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    known = sorted(known)
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"expected one of {', '.join(known)}" + (f"; nearest: {near[0]}" if near else "")
 
 
 def faults(device_type: DeviceType) -> Iterator[Fault]:
@@ -48,9 +39,9 @@ def faults(device_type: DeviceType) -> Iterator[Fault]:
         for path, fault in _example_faults(device_type, example):
             yield ("examples", index, *path), fault
     if not any(example.readings for example in device_type.examples):
-        yield ("examples",), "expected at least one that gives readings"
+        yield ("examples",), "got none that gives readings, expected at least one"
     if not any(example.refused or example.bad_fields for example in device_type.examples):
-        yield ("examples",), "expected at least one that is refused or has bad_fields"
+        yield ("examples",), "got none that is refused or has bad_fields, expected at least one"
 
 
 def _topic_faults(device_type: DeviceType, index: int, topic: Topic) -> Iterator[Fault]:
@@ -58,32 +49,30 @@ def _topic_faults(device_type: DeviceType, index: int, topic: Topic) -> Iterator
     mapped = [*device_type.quantities]
     for place, name in enumerate(topic.quantities or []):
         if name not in mapped:
-            yield (
-                ("topics", index, "quantities", place),
-                f"{name!r} is not mapped, {_near(name, mapped)}",
-            )
+            fault = f"which is not mapped, expected {one_of(name, mapped)}"
+            yield ("topics", index, "quantities", place), fault
     says_alarms = any(map(is_alarm, device_type.of_topic(topic)))
     if says_alarms and topic.lane is not Lane.ALARM:
-        fault = "telemetry, but this type says alarms; expected alarm, the connection that may"
-        yield ("topics", index, "lane"), f"{fault} never be shed"
+        fault = "but this type says alarms; expected alarm, the connection that may never be shed"
+        yield ("topics", index, "lane"), fault
     elif _LANE_OF_LEVEL.get(levels[2], topic.lane) is not topic.lane:
-        fault = f"{topic.lane}, but topics under up/+/{levels[2]} are of lane {levels[2]}"
+        fault = f"but topics under up/+/{levels[2]} are of lane {levels[2]}"
         yield ("topics", index, "lane"), f"{fault}; expected {levels[2]}"
     earlier = [other.pattern for other in device_type.topics[:index]]
     if topic.pattern in earlier:
-        yield ("topics", index, "pattern"), "stands here twice"
+        yield ("topics", index, "pattern"), "which stands here twice, expected once"
     yield from ((("topics", index, "pattern"), fault) for fault in _key_faults(device_type, levels))
 
 
 def _key_faults(device_type: DeviceType, levels: list[str]) -> Iterator[str]:
     in_topic, columns = KEY in levels, device_type.format is Format.JSON_COLUMNS
     if device_type.key is not None and in_topic:
-        yield "has {key}, but `key` points into the payload"
+        yield "expected no {key}: `key` points into the payload"
     elif device_type.key is None and not in_topic and device_type.format not in KEYED:
         need = "the pointer to its array of keys" if columns else "pointer"
-        yield f"no {{key}}; expected it there, or a `key` {need}"
+        yield f"without {{key}}; expected it there, or a `key` {need}"
     elif columns and device_type.key is None and device_type.time is None:
-        yield "without a key array, an array of times says how many readings there are; no `time`"
+        yield "but no array of keys and no `time`; expected one: how many readings are there?"
 
 
 def _format_faults(device_type: DeviceType) -> Iterator[Fault]:
@@ -91,21 +80,21 @@ def _format_faults(device_type: DeviceType) -> Iterator[Fault]:
     for key, wanted in (("layout", Format.BINARY), ("codec", Format.CODEC)):
         given = getattr(device_type, key) is not None
         if given is not (kind is wanted):
-            need = "expected it" if not given else f"expected none, or format {wanted}"
-            yield (key,), f"{'missing' if not given else 'given'} in format {kind}: {need}"
+            need = f"none, or format {wanted}" if given else f"this key: the format is {kind}"
+            yield (key,), f"expected {need}"
     if device_type.codec is not None and device_type.codec not in CODECS:
-        yield ("codec",), f"unknown codec {device_type.codec!r}, {_near(device_type.codec, CODECS)}"
+        yield ("codec",), f"expected {one_of(device_type.codec, sorted(CODECS))}"
     if device_type.layout is not None:
         for path, fault in layout.faults(device_type.layout):
             yield ("layout", *path), fault
     if device_type.items is not None and kind not in _WITH_ITEMS:
         formats = ", ".join(sorted(_WITH_ITEMS))
-        yield ("items",), f"format {kind} has none, expected one of {formats}"
+        yield ("items",), f"but format {kind} has none, expected one of {formats}"
     if kind is Format.PLAIN:
         given_keys = [key for key in ("key", "time") if getattr(device_type, key) is not None]
         yield from (((key,), _PLAIN_HAS_NONE) for key in given_keys)
     if kind is Format.SENML and device_type.time is not None:
-        yield ("time",), "SenML says when by itself; expected none"
+        yield ("time",), "expected none: SenML says when by itself"
 
 
 def _detector_faults(device_type: DeviceType) -> Iterator[Fault]:
@@ -119,18 +108,17 @@ def _measure_faults(device_type: DeviceType, name: str, measure: Measure) -> Ite
     quantity = BY_NAME.get(name)
     if quantity is None or quantity is HEARD:
         known = [known for known in BY_NAME if known != HEARD.name]
-        yield (), f"unknown quantity, {_near(name, known)}"
+        yield (), f"got an unknown quantity, expected {one_of(name, sorted(known))}"
         return
-    try:
-        conversion(measure.unit, quantity)
-    except ValueError as error:
-        yield ("unit",), str(error)
+    units = wire_units(quantity)
+    if measure.unit not in units:
+        yield ("unit",), f"which does not fit {name}; expected {one_of(measure.unit, units)}"
     if needs_gas(measure.unit, quantity) and not device_type.gas_detector:
-        fault = f"{measure.unit!r} of the explosive limit depends on the gas, expected %LEL, or"
-        yield ("unit",), f"{fault} gas_detector: yes, so that each device names its own"
+        fault = "which depends on the gas, expected %LEL, or gas_detector: yes, so that each device"
+        yield ("unit",), f"{fault} names its own"
     plain = device_type.format is Format.PLAIN
     if (measure.pointer is None) is not plain:
-        yield ("pointer",), _PLAIN_HAS_NONE if plain else "missing: where in the payload is it?"
+        yield ("pointer",), _PLAIN_HAS_NONE if plain else "expected where in the payload it is"
     if measure.when is not None and plain:
         yield ("when",), _PLAIN_HAS_NONE
     if quantity.unit == "state":
@@ -141,31 +129,31 @@ def _measure_faults(device_type: DeviceType, name: str, measure: Measure) -> Ite
 
 def _number_faults(name: str, measure: Measure, *, text: bool) -> Iterator[Fault]:
     if measure.states:
-        yield ("states",), f"{name} is a number; expected no states"
+        yield ("states",), f"but {name} is a number; expected no states"
     if measure.scale == 0:
-        yield ("scale",), "0 makes every reading the same; expected another number"
+        yield ("scale",), "which makes every reading the same; expected another number"
     if None not in {measure.minimum, measure.maximum} and measure.minimum >= measure.maximum:  # type: ignore[operator] # both are numbers
-        yield ("minimum",), f"{measure.minimum} is not below the maximum {measure.maximum}"
+        yield ("minimum",), f"which is not below the maximum; expected less than {measure.maximum}"
     for which in ("broken", "absent"):
         for index, wire in enumerate(getattr(measure, which)):
             if isinstance(wire, bool) or (isinstance(wire, str) and not text):
-                yield (which, index), f"{wire!r}: expected a number"
+                yield (which, index), "expected a number"
 
 
 def _state_faults(quantity: Quantity, measure: Measure, *, plain: bool) -> Iterator[Fault]:
     known = state_names(quantity)
     for wire, state in measure.states.items():
         if plain and not isinstance(wire, str):
-            yield ("states", wire), f"{wire!r}: a plain payload is text; expected it in quotes"
+            yield ("states", wire), "expected the wire value in quotes: a plain payload is text"
         if state not in known:
-            yield ("states", wire), f"{state!r} is no state, {_near(state, known)}"
+            yield ("states", wire), f"expected {one_of(state, known)}"
     if not measure.states:
-        yield ("states",), "missing: a table from wire value to state"
+        yield ("states",), "expected a table from wire value to state"
     elif not any(known.get(state) for state in measure.states.values()):
-        yield ("states",), "every value means normal; expected one that does not"
+        yield ("states",), "got only values that mean normal; expected one that does not"
     numeric = measure.scale, measure.offset, measure.minimum, measure.maximum, measure.text
     if numeric != (1.0, 0.0, None, None, False):
-        yield (), "a state has no scale, offset, minimum, maximum or text"
+        yield (), "got scale, offset, minimum, maximum or text, expected none of a state"
     yield from _silent_faults(measure)
 
 
@@ -173,9 +161,9 @@ def _silent_faults(measure: Measure) -> Iterator[Fault]:
     for which in ("broken", "absent"):
         for index, wire in enumerate(getattr(measure, which)):
             if isinstance(wire, float):
-                yield (which, index), f"{wire!r}: expected text, a whole number or a boolean"
+                yield (which, index), "expected text, a whole number or a boolean"
             elif any(wire == key and type(wire) is type(key) for key in measure.states):
-                yield (which, index), f"{wire!r} stands in states too"
+                yield (which, index), "which stands in states too; expected it in one of the two"
 
 
 def _pointers(device_type: DeviceType) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -197,34 +185,38 @@ def _pointer_faults(device_type: DeviceType) -> Iterator[Fault]:
     for path, text in pointers:
         through = [other for _, other in pointers if text.startswith(other + "/")]
         if through:
-            yield path, f"{text} leads through {through[0]}, which is a value itself"
+            fault = f"which leads through {through[0]}, a value itself; expected another pointer"
+            yield path, fault
         name = text.removeprefix("/")
         if device_type.layout is not None and name not in kinds:
-            yield path, f"{text} is no field of the layout, {_near(name, kinds)}"
+            yield path, f"which is no field of the layout, expected {one_of(name, sorted(kinds))}"
         way = pointer.parse(text)
         if device_type.format is Format.SENML and len(way.parts) != 1:
-            yield path, f"{text}: a SenML name is one level; expected / in it as ~1"
+            yield path, "but a SenML name is one level; expected / in it as ~1"
         if device_type.format is Format.JSON_COLUMNS and not way.plain:
-            yield path, f"{text}: expected a plain JSON pointer to an array"
+            yield path, "expected a plain JSON pointer to an array"
 
 
 def _example_faults(device_type: DeviceType, example: Example) -> Iterator[Fault]:
     if (example.payload is None) == (example.payload_hex is None):
-        yield (), "expected either payload or payload_hex"
+        got = "neither" if example.payload is None else "both"
+        yield (), f"got {got} of payload and payload_hex, expected one"
     try:
         example.raw()
-    except ValueError as error:
-        yield ("payload_hex",), f"{error}; expected pairs of hexadecimal digits"
+    except ValueError:
+        yield ("payload_hex",), "expected pairs of hexadecimal digits"
     if (example.readings is None) == (example.refused is None):
-        yield (), "expected either readings (may be []) or refused"
+        got = "neither" if example.readings is None else "both"
+        yield (), f"got {got} of readings and refused, expected one (readings may be [])"
     if example.refused and example.bad_fields:
-        yield ("bad_fields",), "a refused payload gives nothing; expected readings beside them"
+        yield ("bad_fields",), "but a refused payload gives nothing; expected readings beside them"
     mapped = [*device_type.quantities]
     heard = [HEARD.name] if device_type.says_alarms else []
     for index, reading in enumerate(example.readings or []):
         if reading.quantity not in mapped + heard:
-            fault = f"{reading.quantity!r} is not mapped, {_near(reading.quantity, mapped + heard)}"
+            fault = f"which is not mapped, expected {one_of(reading.quantity, mapped + heard)}"
             yield ("readings", index, "quantity"), fault
     for name in example.bad_fields:
         if name not in [*mapped, "time"]:
-            yield ("bad_fields", name), f"not mapped, {_near(name, [*mapped, 'time'])}"
+            expected = one_of(name, [*mapped, "time"])
+            yield ("bad_fields", name), f"got a name that is not mapped, expected {expected}"

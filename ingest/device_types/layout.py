@@ -24,12 +24,12 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StrictInt
 
 from ingest.device_types.base import Closed
+from ingest.device_types.scalars import Flag
+from sizao.document import Fault
 
 FIELDS_MAX = 256
 SIZE_MAX = 1024  # bytes of one field
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-
-Fault = tuple[tuple[str | int, ...], str]
 
 
 class Kind(StrEnum):
@@ -90,7 +90,7 @@ class Part(Closed):
 
     name: Name | None = Field(default=None, description="left out: nobody asks for it")
     type: Kind
-    size: int | None = Field(
+    size: StrictInt | None = Field(
         default=None, ge=1, le=SIZE_MAX, description="bytes, of text, hex, bcd and skip"
     )
     equals: StrictInt | None = Field(
@@ -108,8 +108,8 @@ class Bits(Closed):
 
     name: Name
     of: str = Field(description="name of an unsigned field")
-    bit: int = Field(ge=0, le=63, description="the lowest; 0 is the field's lowest")
-    width: int = Field(default=1, ge=1, le=64)
+    bit: StrictInt = Field(ge=0, le=63, description="the lowest; 0 is the field's lowest")
+    width: StrictInt = Field(default=1, ge=1, le=64)
 
 
 class Layout(Closed):
@@ -122,7 +122,7 @@ class Layout(Closed):
         default=None, description="field that says how many records; left out: to the end"
     )
     bits: list[Bits] = Field(default=[], max_length=FIELDS_MAX)
-    trailing: bool = Field(
+    trailing: Flag = Field(
         default=False, description="more bytes may follow, as a later firmware's"
     )
 
@@ -149,33 +149,33 @@ def faults(layout: Layout) -> Iterator[Fault]:
         of = unsigned.get(bits.of)
         if of is None:
             known = ", ".join(sorted(name for name in unsigned if name)) or "none there"
-            yield ("bits", index, "of"), f"{bits.of!r} is no unsigned field, expected {known}"
+            yield ("bits", index, "of"), f"which is no unsigned field, expected {known}"
         elif bits.bit + bits.width > of.bytes * 8:
-            fault = f"bit {bits.bit} and {bits.width} wide, but {bits.of} has {of.bytes * 8} bits"
+            fault = f"{bits.width} wide, but {bits.of} has {of.bytes * 8} bits; expected lower ones"
             yield ("bits", index, "bit"), fault
         if names.count(bits.name) > 1:
-            yield ("bits", index, "name"), f"{bits.name} stands here twice"
+            yield ("bits", index, "name"), "which stands here twice, expected once"
     if not layout.fields and not layout.records:
         yield ("fields",), "expected at least one field"
     once = [part.name for part in layout.fields if part.type in UNSIGNED]
     if layout.count is not None and layout.count not in once:
         known = ", ".join(sorted(name for name in once if name)) or "none there"
-        yield ("count",), f"{layout.count!r} is no unsigned field of `fields`, expected {known}"
+        yield ("count",), f"which is no unsigned field of `fields`, expected {known}"
     if layout.count is not None and not layout.records:
         yield ("count",), "expected records that it counts"
     if layout.trailing and layout.records and layout.count is None:
-        yield ("trailing",), "records to the end leave no more bytes; expected a count"
+        yield ("trailing",), "but records to the end leave no more bytes; expected a count"
 
 
 def _part_faults(path: tuple[str | int, ...], part: Part, names: list[str]) -> Iterator[Fault]:
     if (part.size is None) is (part.type in SIZED):
-        need = "expected its bytes" if part.type in SIZED else "its type says it, expected none"
-        yield (*path, "size"), f"{part.size}: {need}"
+        need = "expected its bytes" if part.type in SIZED else "expected none: its type says it"
+        yield (*path, "size"), need
     if part.name is not None and names.count(part.name) > 1:
-        yield (*path, "name"), f"{part.name} stands here twice"
+        yield (*path, "name"), "which stands here twice, expected once"
     if part.equals is None:
         return
     if part.type not in UNSIGNED or path[0] != "fields":
         yield (*path, "equals"), "expected only of an unsigned field of `fields`"
     elif not 0 <= part.equals < 1 << part.bytes * 8:
-        yield (*path, "equals"), f"{part.equals} does not fit into {part.bytes} bytes"
+        yield (*path, "equals"), f"expected what fits into {part.bytes} bytes"

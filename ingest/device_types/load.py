@@ -5,42 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import combinations
 
-from ingest.device_types.consistency import faults
+from ingest.device_types.consistency import faults as faults_between
+from ingest.device_types.salvage import salvage
 from ingest.device_types.schema import CARRIER, KEY, DeviceType
-from sizao.document import parse, validate
+from sizao.document import Fault, parse
 from sizao.errors import BadInput
+
+NOWHERE: Mapping[str, str] = {}
+# Nothing else in a file refers to these, so the rest can be checked without them.
+_STAND_INS = {"name": "none", "expected_interval_s": 1, "repeats": False}
+_ALONE = ("description", "examples")
 
 
 def load(text: str, name: str) -> DeviceType:
     """Read one device-type file; `name` stands in its faults. Raises BadInput, all faults in it."""
     located = parse(text, name)
-    device_type = validate(located, DeviceType, name)
-    wrong = [
-        f"{name}:{located.line(path)}: {'.'.join(str(part) for part in path)}: {fault}"
-        for path, fault in faults(device_type)
-    ]
-    if wrong:
-        raise BadInput("\n".join(wrong))
-    return device_type
+    sound, faults = salvage(located, DeviceType, _STAND_INS, _ALONE)
+    if sound is not None:
+        faults += sound.true_of(faults_between(sound.model))
+    if faults or sound is None:
+        raise BadInput("\n".join(located.told(name, faults)))
+    return sound.model
 
 
-def conflicts(types: Mapping[str, DeviceType]) -> list[str]:
+def conflicts(types: Mapping[str, DeviceType], texts: Mapping[str, str] = NOWHERE) -> list[str]:
     """Faults that only a set of types shows: one name twice, one topic in two lanes.
 
-    `types`: label (a file's name) -> type. A topic in two lanes would reach both connections, and
-    each of its messages would be counted twice or not at all.
+    `types`: label (a file's name) -> type, `texts`: label -> its text, for the lines. A topic in
+    two lanes would reach both connections, and each of its messages would be counted twice or not
+    at all.
     """
-    found = []
+    found: list[str] = []
     for (one, first), (two, second) in combinations(sorted(types.items()), 2):
+        faults: list[Fault] = []
         if first.name == second.name:
-            found.append(f"{two}:1: name: {second.name} is also the name of {one}")
+            said = f"got {second.name}, which is also the name of {one}, expected another name"
+            faults.append((("name",), said))
         for index, mine in enumerate(second.topics):
-            found += [
-                f"{two}:1: topics.{index}.lane: {mine.pattern} is of lane {mine.lane}, but"
-                f" {theirs.pattern} of {one} is of lane {theirs.lane}; expected the same lane"
-                for theirs in first.topics
-                if theirs.lane is not mine.lane and overlap(theirs.pattern, mine.pattern)
-            ]
+            for theirs in first.topics:
+                if theirs.lane is not mine.lane and overlap(theirs.pattern, mine.pattern):
+                    said = f"but {theirs.pattern} of {one} is of lane {theirs.lane}"
+                    fault = f"got {mine.lane} for {mine.pattern}, {said}; expected the same lane"
+                    faults.append((("topics", index, "lane"), fault))
+        found += parse(texts.get(two, ""), two).told(two, faults)
     return found
 
 

@@ -19,20 +19,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    FiniteFloat,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-)
+from pydantic import AfterValidator, Field, StrictFloat, StrictInt
 
 from ingest.device_types import pointer
 from ingest.device_types.base import Closed
 from ingest.device_types.layout import Layout
 from ingest.device_types.reasons import Reason
+from ingest.device_types.scalars import Flag, Moment, Number, Real, Wire
 from sizao.units import BY_NAME, AlarmState, Lane, Quantity
 
 QUANTITIES_MAX = 64  # fields of one payload; a panel's parts are devices of their own
@@ -82,7 +75,7 @@ def _pattern(text: str) -> str:
         raise ValueError("expected {carrier} once and {key} at most once")
     for level in levels[2:]:
         if level != KEY and not _LEVEL.fullmatch(level):
-            raise ValueError(f"level {level!r}: expected plain text or {KEY}, no wildcard")
+            raise ValueError(f"expected plain text or {KEY} as level {level!r}, no wildcard")
     return text
 
 
@@ -102,14 +95,7 @@ def _name(text: str) -> str:
     return text
 
 
-def _utc(time: datetime) -> datetime:
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
-
-
 Pointer = Annotated[str, AfterValidator(pointer.checked)]
-Number = StrictInt | StrictFloat
-Wire = StrictBool | StrictInt | StrictStr
-Moment = Annotated[datetime, AfterValidator(_utc)]
 
 
 class Topic(Closed):
@@ -139,16 +125,16 @@ class Measure(Closed):
 
     pointer: Pointer | None = Field(default=None, description="where; not in a plain payload")
     when: When | None = None
-    text: bool = Field(default=False, description="the number may be written as text")
+    text: Flag = Field(default=False, description="the number may be written as text")
     unit: str = Field(description="unit on the wire, after scale and offset; `state` for states")
-    scale: FiniteFloat = 1.0
-    offset: FiniteFloat = 0.0
+    scale: Real = 1.0
+    offset: Real = 0.0
     states: dict[Wire, str] = Field(default={}, description="wire value -> what it means")
-    minimum: FiniteFloat | None = Field(default=None, description="in `unit`")
-    maximum: FiniteFloat | None = Field(default=None, description="in `unit`")
+    minimum: Real | None = Field(default=None, description="in `unit`")
+    maximum: Real | None = Field(default=None, description="in `unit`")
     broken: list[Wire | StrictFloat] = Field(default=[], description="the sensor is broken")
     absent: list[Wire | StrictFloat] = Field(default=[], description="nothing said of it now")
-    optional: bool = Field(default=False, description="a payload without it is whole")
+    optional: Flag = Field(default=False, description="a payload without it is whole")
 
 
 class DeviceTime(Closed):
@@ -206,14 +192,14 @@ class DeviceType(Closed):
     )
     time: DeviceTime | None = None
     quantities: dict[str, Measure] = Field(min_length=1, max_length=QUANTITIES_MAX)
-    expected_interval_s: int = Field(
+    expected_interval_s: StrictInt = Field(
         gt=0, le=INTERVAL_S_MAX, description="it speaks at least so often"
     )
-    repeats: bool = Field(description="says an alarm again at least every 10 s until `seen`")
-    heat_detector: bool = Field(
+    repeats: Flag = Field(description="says an alarm again at least every 10 s until `seen`")
+    heat_detector: Flag = Field(
         default=False, description="certified by class: each device must name its own (A1...G)"
     )
-    gas_detector: bool = Field(
+    gas_detector: Flag = Field(
         default=False, description="calibrated for one gas: each device must name its own"
     )
     examples: list[Example] = Field(min_length=2, max_length=EXAMPLES_MAX)

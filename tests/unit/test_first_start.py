@@ -60,5 +60,5 @@ def test_a_broken_device_type_says_itself_where(config, tmp_path):
     folder.mkdir(parents=True)
     (folder / "heat.yaml").write_text(HEAT.replace("unit: degC", "unit: C"))
     settings = json.dumps({"bridge": {"device_types": str(tmp_path / "types")}})
-    (told,) = [one for one in faults(bridge_command, config, settings) if "unit 'C'" in one]
+    (told,) = [one for one in faults(bridge_command, config, settings) if "got 'C'" in one]
     assert told.startswith(f"{folder / 'heat.yaml'}:")
