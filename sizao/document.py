@@ -157,7 +157,9 @@ def parse(text: str, name: str) -> Located:
     try:
         data = reading.plain(YAML(typ="rt", pure=True).compose(text), ())
     except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        # What is never closed is told where it began, not where the file ends.
+        mark = error.context_mark if "end" in str(error.problem) else error.problem_mark
+        line = min((mark or error.problem_mark).line, text.rstrip().count("\n")) + 1
         raise BadInput(f"{name}:{line}: (file): {_broken(str(error.problem))}") from error
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -252,18 +254,19 @@ def validate(located: Located, model: type[Model], name: str) -> Model:
     try:
         valid = model.model_validate(located.data)
     except ValidationError as error:
-        faults += faults_of(error, located.data, model)
+        faults += faults_of(error, located, model)
     if faults:
         raise BadInput("\n".join(located.told(name, faults)))
     return valid
 
 
-def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list[Fault]:
+def faults_of(error: ValidationError, located: Located, model: type[BaseModel]) -> list[Fault]:
     """Pydantic's errors in our words, one for each place: a union has one for each of its kinds."""
+    told = {path for path, _ in located.faults}
     got: dict[Path_, str] = {}
     wanted: dict[Path_, dict[str, None]] = {}
     for fault in error.errors(include_url=False):
-        path, location = path_in(data, fault["loc"]), fault["loc"]
+        path, location = path_in(located.data, fault["loc"]), fault["loc"]
         if fault["type"] == "missing":
             path, what, wants = (*path, location[-1]), "nothing", "this key"
         elif fault["type"] == "extra_forbidden":
@@ -272,8 +275,12 @@ def faults_of(error: ValidationError, data: Any, model: type[BaseModel]) -> list
             what, wants = f"the key {shown(fault['input'])}", _wants(fault)
         else:
             what, wants = _got(fault), _wants(fault)
-        got[path] = what
-        wanted.setdefault(path, {})[wants] = None
+        if what != "nothing" or path not in told:  # what could not be read is no second fault
+            got[path] = what
+            wanted.setdefault(path, {})[wants] = None
+    for kinds in wanted.values():
+        if _EXPECTED["float_type"] in kinds:
+            kinds.pop(_EXPECTED["int_type"], None)
     return [(path, f"got {got[path]}, expected {' or '.join(wanted[path])}") for path in got]
 
 

@@ -69,7 +69,7 @@ def _key_faults(device_type: DeviceType, levels: list[str]) -> Iterator[str]:
     if device_type.key is not None and in_topic:
         yield "expected no {key}: `key` points into the payload"
     elif device_type.key is None and not in_topic and device_type.format not in KEYED:
-        need = "the pointer to its array of keys" if columns else "pointer"
+        need = "pointer to its array of keys" if columns else "pointer"
         yield f"without {{key}}; expected it there, or a `key` {need}"
     elif columns and device_type.key is None and device_type.time is None:
         yield "but no array of keys and no `time`; expected one: how many readings are there?"
@@ -133,7 +133,10 @@ def _number_faults(name: str, measure: Measure, *, text: bool) -> Iterator[Fault
     if measure.scale == 0:
         yield ("scale",), "which makes every reading the same; expected another number"
     if None not in {measure.minimum, measure.maximum} and measure.minimum >= measure.maximum:  # type: ignore[operator] # both are numbers
-        yield ("minimum",), f"which is not below the maximum; expected less than {measure.maximum}"
+        yield (
+            ("minimum",),
+            f"which is not below the maximum, expected under {measure.maximum:g}",
+        )
     for which in ("broken", "absent"):
         for index, wire in enumerate(getattr(measure, which)):
             if isinstance(wire, bool) or (isinstance(wire, str) and not text):
@@ -149,7 +152,7 @@ def _state_faults(quantity: Quantity, measure: Measure, *, plain: bool) -> Itera
             yield ("states", wire), f"expected {one_of(state, known)}"
     if not measure.states:
         yield ("states",), "expected a table from wire value to state"
-    elif not any(known.get(state) for state in measure.states.values()):
+    elif not any(known.get(state, 1) for state in measure.states.values()):
         yield ("states",), "got only values that mean normal; expected one that does not"
     numeric = measure.scale, measure.offset, measure.minimum, measure.maximum, measure.text
     if numeric != (1.0, 0.0, None, None, False):

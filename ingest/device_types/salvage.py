@@ -60,7 +60,7 @@ def salvage(
             return Sound(sound, frozenset(left_out), tree, frozenset({*stand_ins, *alone})), faults
         except ValidationError as error:
             if not turn:
-                faults += faults_of(error, data, model)
+                faults += faults_of(error, located, model)
             wrong = {_there(tree, path_in(data, fault["loc"])) for fault in error.errors()}
             absent = {fault["loc"] for fault in error.errors() if fault["type"] == "missing"}
         replaced = {key for key in stand_ins if (key,) in absent}

@@ -79,7 +79,7 @@ def test_faults_deep_in_a_map_name_their_line(tmp_path):
     [
         ("kafak:\n  retries: 1\n", "FILE:1: kafak: got an unknown section"),
         ("kafka:\n  retries: 1\n  retries: 2\n", "FILE:2: kafka.retries: got it twice, in line 3"),
-        ("kafka: [\n", "FILE:2: "),
+        ("kafka: [\n", "FILE:1: "),
         ("just a word\n", "FILE:1: (file): got 'just a word', expected sections"),
         ("kafka:\n  retries: yes\n", "FILE:2: kafka.retries: "),  # YAML 1.2: a word, no boolean
     ],
