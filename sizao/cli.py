@@ -18,7 +18,7 @@ from sizao import service
 from sizao.db import DatabaseSettings, connected, migrate
 from sizao.errors import BadInput, SizaoError
 from sizao.kafka import KafkaSettings, make_topics
-from sizao.registry.write import fix_partitions, partitions_of
+from sizao.registry.write import DetectorRow, fix_partitions, partitions_of, store_catalogue
 from sizao.settings import load
 from sizao.topics import PARTITIONS_DEFAULT
 
@@ -68,11 +68,22 @@ def migrate_command(
             count = await partitions_of(connection, partitions)
             topics = await make_topics(settings.kafka, partitions=count)
             await fix_partitions(connection, count)
+            await store_catalogue(connection, detectors)
         return applied, topics
 
+    detectors = catalogue()
     applied, topics = asyncio.run(both())
     typer.echo(f"migrations applied: {', '.join(applied) or 'none, up to date'}")
     typer.echo(f"topics made: {', '.join(topics) or 'none, all there'}")
+    typer.echo(f"detectors: {', '.join(row.name for row in detectors) or 'none'}")
+
+
+def catalogue() -> list[DetectorRow]:
+    """The detectors that rooms offer, in the order of their names."""
+    found: list[DetectorRow] = []
+    for entry in entry_points(group="sizao.detectors"):
+        found += entry.load()()
+    return sorted(found, key=lambda row: row.name)
 
 
 def assemble() -> typer.Typer:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from operator import attrgetter
 
 from sizao.db import Connection, translated
@@ -85,6 +85,17 @@ class SwapRow:
     new_carrier: str
 
 
+@dataclass(frozen=True, slots=True)
+class DetectorRow:
+    """A detector of the catalogue: `quantities` are the codes that it reads."""
+
+    name: str
+    version: int
+    lane: str
+    quantities: list[int]
+    purpose: str
+
+
 Row = AreaRow | CarrierRow | TypeRow | DeviceRow | SwapRow
 
 
@@ -123,6 +134,20 @@ async def fix_partitions(connection: Connection, partitions: int) -> None:
             "INSERT INTO district (partitions) VALUES (%s) ON CONFLICT DO NOTHING", (partitions,)
         )
     await partitions_of(connection, partitions)
+
+
+async def store_catalogue(connection: Connection, detectors: Sequence[DetectorRow]) -> None:
+    """Store the detectors that are there, and forget those that were. No generation: they are the
+    program's, not the district's.
+    """
+    async with _locked(connection):
+        await connection.execute("DELETE FROM detector")
+        async with connection.cursor() as cursor:
+            await cursor.executemany(
+                "INSERT INTO detector (name, version, lane, quantities, purpose)"
+                " VALUES (%s, %s, %s, %s, %s)",
+                [astuple(row) for row in detectors],
+            )
 
 
 async def apply(
