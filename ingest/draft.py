@@ -19,7 +19,9 @@ class Draft:
     def altered(self) -> int:
         """Rows that the registry has otherwise."""
         change = self.change
-        return len(change.areas) + len(change.devices) + len(change.swaps) - self.added
+        revocations = sum(carrier.revoked is not None for carrier in change.carriers)
+        rows = len(change.areas) + len(change.devices) + len(change.swaps) + revocations
+        return rows - self.added
 
     @property
     def same(self) -> int:

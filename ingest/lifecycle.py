@@ -1,4 +1,4 @@
-"""What becomes of one device: moved, swapped, isolated, retired, commissioned."""
+"""What becomes of one device: moved, swapped, isolated, retired; or of a carrier: revoked."""
 
 from __future__ import annotations
 
@@ -76,6 +76,18 @@ def swap(
         carriers = [CarrierRow(new_carrier, site)]
     swaps = [SwapRow(key, carrier, new_key, new_carrier)]
     return Draft(change=Change(carriers=carriers, swaps=swaps), rows=1, added=0)
+
+
+def revoke(known: Known, carrier: str, *, revoked: bool) -> Draft:
+    """Whether the bridge refuses what comes over this connection, whoever's word it is."""
+    view = known.view
+    if carrier not in view.carrier_site:
+        raise BadInput(_unknown("carrier", carrier, list(view.carrier_site)))
+    rows = []
+    if (carrier in view.revoked) is not revoked:
+        site = view.areas.get(view.carrier_site[carrier])
+        rows = [CarrierRow(carrier, site.code if site else "", revoked)]
+    return Draft(change=Change(carriers=rows), rows=1, added=0)
 
 
 def _draft(before: DeviceRow, after: DeviceRow) -> Draft:

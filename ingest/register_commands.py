@@ -149,6 +149,35 @@ def commission_command(key: Key, carrier: Carrier, config: Config) -> None:
     _become(config, carrier, key, LifeState.IN_SERVICE)
 
 
+@devices.command("revoke")
+def revoke_command(
+    carrier: Annotated[str, typer.Argument(help="MQTT user name")],
+    reason: Annotated[str, typer.Option("--reason", help="kept with the generation")],
+    config: Config,
+) -> None:
+    """Refuse at the bridge, within 10 s, all that comes over a carrier's connection."""
+    _trust(config, carrier, f"devices revoke {carrier}: {reason}", revoked=True)
+
+
+@devices.command("restore")
+def restore_command(
+    carrier: Annotated[str, typer.Argument(help="MQTT user name")],
+    config: Config,
+    reason: Annotated[str, typer.Option("--reason", help="kept with the generation")] = "",
+) -> None:
+    """Trust a revoked carrier again, once it has a new password."""
+    why = f": {reason}" if reason else ""
+    _trust(config, carrier, f"devices restore {carrier}{why}", revoked=False)
+
+
+def _trust(config: Path, carrier: str, cause: str, *, revoked: bool) -> None:
+    def decide(view: View) -> Draft:
+        return lifecycle.revoke(device_rows.Known(view), carrier, revoked=revoked)
+
+    done = f"carrier {carrier} is {'revoked' if revoked else 'trusted'}"
+    _one(config, decide, cause, done)
+
+
 def _become(config: Path, carrier: str, key: str, state: LifeState) -> None:
     def decide(view: View) -> Draft:
         return lifecycle.become(device_rows.Known(view), carrier, key, state)

@@ -99,6 +99,9 @@ class District:
         return found
 
     def _resolve(self, lane: Lane, topic: bytes) -> int | Refusal:
+        speaker = carrier_of(topic)
+        if speaker in self.view.revoked:  # before all else: a new generation remembers no topic
+            return Refusal(Reason.REVOKED, speaker, 0)
         levels = topic.decode(errors="backslashreplace").split("/")
         patterns = [one for one in self.patterns[lane] if fits(one.levels, levels)]
         if not patterns:

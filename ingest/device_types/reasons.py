@@ -16,6 +16,7 @@ class Reason(StrEnum):
     # Who speaks, and where.
     UNKNOWN_TOPIC = "unknown_topic"  # no device type of this lane has such a topic
     UNKNOWN_CARRIER = "unknown_carrier"
+    REVOKED = "revoked"  # its carrier's password is not to be trusted any more
     UNKNOWN_DEVICE = "unknown_device"  # nobody's roster has this key
     NOT_YOURS = "not_yours"  # the key is in another carrier's roster
     NOT_IN_SERVICE = "not_in_service"  # planned or retired
