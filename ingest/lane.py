@@ -17,9 +17,10 @@ from functools import partial
 from pathlib import Path
 
 from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick
-from ingest.kept import clock_file, filters_file, filters_text, keep, kept_filters
+from ingest.kept import clock_file, filters_file, filters_text, keep, kept_filters, kept_us
 from ingest.mqtt.client import Connection
 from ingest.mqtt.message import Message
+from ingest.noisy import AWAY_S_MAX, Budget, Noisy
 from ingest.plan import Desk, Plan, cut, heartbeat_due_s, plan
 from ingest.routes import District
 from ingest.series import ClockErrors, LaneSeries
@@ -54,7 +55,9 @@ class LaneLoop:
         self._shared = shared
         self._service = shared.service
         self._lane = lane
-        self._desk = Desk(bridge=section.id, lane=lane, sequence=shared.stamp())
+        self._desk = Desk(
+            bridge=section.id, lane=lane, sequence=shared.stamp(), noisy=_noisy(shared, lane)
+        )
         self._flow = Flow(
             messages_max=bound.messages,
             bytes_max=bound.megabytes << 20,
@@ -268,3 +271,14 @@ class LaneLoop:
                 self._service.logger.error("not kept", file=str(file), error=str(error))
         else:
             self._service.facts.pop(fact, None)
+
+
+def _noisy(shared: Shared, lane: Lane) -> Noisy | None:
+    """The budget of telemetry. What the broker kept while no bridge ran is held against nobody."""
+    if lane is Lane.ALARM:
+        return None
+    section = shared.settings.bridge
+    kept = kept_us(section.state)
+    away_s = (shared.stamp() - kept) / 1e6 if kept else 0.0
+    budget = Budget(**section.telemetry_budget.model_dump())
+    return Noisy(budget, min(away_s, AWAY_S_MAX))

@@ -22,6 +22,8 @@ from ingest.decode import Decoded, decode
 from ingest.device_types.reasons import Reason
 from ingest.entries import Ints
 from ingest.mqtt.message import Message
+from ingest.noisy import Excess, Noisy
+from ingest.refused import Fault, Refused
 from ingest.routes import District
 from ingest.unread import Unread
 from sizao import frame, topics
@@ -41,12 +43,16 @@ WRITES = {Lane.ALARM: (topics.ALARMS, topics.READINGS), Lane.TELEMETRY: (topics.
 
 @dataclass(slots=True, kw_only=True)
 class Desk:
-    """What one lane remembers from tick to tick. `bridge` and lane name its frames' writer."""
+    """What one lane remembers from tick to tick. `bridge` and lane name its frames' writer.
+
+    `noisy`: never of the alarm lane, where whatever a device says is let pass.
+    """
 
     bridge: str
     lane: Lane
     sequence: int
     unread: Unread = field(default_factory=Unread)
+    noisy: Noisy | None = None
     written_s: dict[tuple[str, int], float] = field(default_factory=dict)
 
     @property
@@ -103,13 +109,18 @@ def plan(
 
     `listening`: the lane hears its broker, so a partition without a frame gets a heartbeat.
     """
-    decoded = decode(district, desk.lane, messages)
+    heard: Sequence[Message] = messages
+    excess: list[Excess] = []
+    if desk.noisy is not None:
+        heard, excess = desk.noisy.admit(district, desk.lane, messages, now_s, listening=listening)
+    decoded = decode(district, desk.lane, heard)
     effects = Plan(records=[], messages=messages, readings=len(decoded.point))
     _frames(desk, district, decoded, stamp, now_s, effects)
     if listening:
         _heartbeats(desk, district, stamp, now_s, effects)
+    _tell_excess(desk, district, excess, len(messages) - len(heard), effects)
     for refused in decoded.refused:
-        message = messages[refused.message]
+        message = heard[refused.message]
         effects.records.append(
             rejects.record(
                 message,
@@ -129,6 +140,26 @@ def plan(
     effects.redelivered = sum(message.dup for message in messages)
     effects.corrected_device, effects.corrected_us = decoded.corrected_device, decoded.corrected_us
     return effects
+
+
+def _tell_excess(
+    desk: Desk, district: District, excess: list[Excess], unheard: int, effects: Plan
+) -> None:
+    """What was not decoded: counted one by one, told at most once a minute and offender."""
+    if unheard:
+        effects.rejects[Reason.TOO_OFTEN] += unheard
+    for one in excess:
+        fault = Fault(Reason.TOO_OFTEN, f"{one.count} messages not decoded", one.device)
+        effects.records.append(
+            rejects.record(
+                one.message,
+                Refused(0, (fault,), whole=True, devices=()),
+                lane=desk.lane,
+                bridge=desk.bridge,
+                partitions=district.view.partitions,
+                count=one.count,
+            )
+        )
 
 
 def _frames(

@@ -26,11 +26,15 @@ CARRIER = "sizao-carrier"
 LANE = "sizao-lane"
 DEVICE = "sizao-device"
 BRIDGE = "sizao-bridge"
+COUNT = "sizao-count"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
-    """One dead letter. `arrived_us`: microseconds UTC; `device`: 0 where it is not known."""
+    """One dead letter. `arrived_us`: microseconds UTC; `device`: 0 where it is not known.
+
+    `count`: how many messages it stands for; above 1 only where one tells of a flood.
+    """
 
     payload: bytes
     reason: Reason
@@ -41,6 +45,7 @@ class Reject:
     lane: Lane
     device: int
     bridge: str
+    count: int = 1
 
 
 def partition_of(carrier: str, partitions: int) -> int:
@@ -49,7 +54,13 @@ def partition_of(carrier: str, partitions: int) -> int:
 
 
 def record(
-    message: Message, refused: Refused, *, lane: Lane, bridge: str, partitions: int
+    message: Message,
+    refused: Refused,
+    *,
+    lane: Lane,
+    bridge: str,
+    partitions: int,
+    count: int = 1,
 ) -> Outgoing:
     """The Kafka record of one refused message. A payload of 1 MiB and any topic fit."""
     carrier = carrier_of(message.topic)
@@ -67,6 +78,7 @@ def record(
             (LANE, lane.encode()),
             (DEVICE, b"%d" % refused.device),
             (BRIDGE, bridge.encode()),
+            *([(COUNT, b"%d" % count)] if count > 1 else ()),
         ],
         timestamp_ms=message.arrived_us // 1000,
     )
@@ -88,6 +100,7 @@ def read(value: bytes | None, headers: Iterable[tuple[str, bytes]]) -> Reject:
             lane=Lane(said[LANE].decode()),
             device=int(said[DEVICE]),
             bridge=said[BRIDGE].decode(),
+            count=int(said.get(COUNT, b"1")),
         )
     except (KeyError, ValueError) as error:
         raise BadRecord(frame.FrameFault.METADATA, f"reject headers: {error!r}") from error

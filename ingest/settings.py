@@ -24,6 +24,25 @@ class Bound(BaseModel):
     megabytes: int = Field(default=16, gt=0, le=256)
 
 
+class TelemetryBudget(BaseModel):
+    """Beyond it, what one device or carrier says by telemetry is not decoded (ingest/noisy.py).
+
+    The alarm lane has none.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    # The fastest sensor of a district measures once a second; a hundredth of what the lane can
+    # carry does nobody harm. A full bucket holds a day of readings each 10 s, which a device that
+    # was off line says in one go, and is half a second of the lane.
+    device_per_s: float = Field(default=20.0, gt=0, le=100_000)
+    device_burst: int = Field(default=10_000, ge=1_000, le=10_000_000)
+    # Of a gateway with payloads for many devices; a platform may besides speak for each of its
+    # roster every 10 s.
+    carrier_per_s: float = Field(default=200.0, gt=0, le=100_000)
+    carrier_burst: int = Field(default=20_000, ge=1_000, le=10_000_000)
+
+
 class BridgeSection(BaseModel):
     """`bridge:` of the settings file."""
 
@@ -49,6 +68,7 @@ class BridgeSection(BaseModel):
     # waiting here: 20,000 are one second of the busiest district.
     alarm_bound: Bound = Bound(messages=50_000)
     telemetry_bound: Bound = Bound(messages=20_000)
+    telemetry_budget: TelemetryBudget = TelemetryBudget()
 
 
 class BridgeSettings(BaseModel):

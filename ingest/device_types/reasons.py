@@ -22,6 +22,7 @@ class Reason(StrEnum):
     NOT_IN_SERVICE = "not_in_service"  # planned or retired
     WRONG_TOPIC = "wrong_topic"  # the device's type does not speak on this topic
     BROKEN_TYPE = "broken_type"  # the registry's document of its type does not compile
+    TOO_OFTEN = "too_often"  # beyond what one device or carrier may say (ingest/noisy.py)
     NO_POINT = "no_point"  # the registry has no point for this quantity of this device
     # One field; the others pass.
     MISSING_FIELD = "missing_field"
