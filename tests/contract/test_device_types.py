@@ -50,3 +50,29 @@ def test_a_type_that_says_alarms_has_a_heard_point():
     needed = dict(zip(TYPES, (points_needed(text) for _, text in FILES), strict=True))
     for name, device_type in TYPES.items():
         assert (BY_NAME["heard"].code in needed[name]) is device_type.says_alarms
+
+
+REAL = {
+    "esphome/smoke_node.yaml": "esphome.io",
+    "heiman/hs1sa.yaml": "zigbee2mqtt.io",
+    "milesight/gs524n.yaml": "github.com/Milesight-IoT",
+    "netvox/ra02c.yaml": "github.com/TheThingsNetwork",
+    "shelly/plus_smoke.yaml": "shelly-api-docs.shelly.cloud",
+    "tasmota/ds18b20_sht3x.yaml": "tasmota.github.io",
+}
+"""Types of real products, and where their documentation stands."""
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_product_names_its_documentation_and_its_settings(name):
+    head = dict(FILES)[name].partition("\nname: ")[0]
+    assert REAL[name] in head
+    assert "up/<user>/" in head, "how its own topics come under the carrier's"
+    assert len(TYPES[name].examples) >= 3
+
+
+@pytest.mark.parametrize("name", [name for name in REAL if TYPES[name].format == "lorawan"])
+def test_a_lorawan_type_reads_both_network_servers(name):
+    good = [one for one in TYPES[name].examples if one.readings and not one.bad_fields]
+    for server in ('"deviceInfo"', '"end_device_ids"'):
+        assert any(server in (one.payload or "") for one in good)
