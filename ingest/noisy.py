@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.mqtt.message import Message
-from ingest.routes import District, Refusal, carrier_of
+from ingest.routes import PARTS, District, Refusal, carrier_of
 from sizao.units import Lane
 
 TOLD_EACH_S = 60.0
@@ -163,7 +163,9 @@ class Noisy:
     ) -> dict[int, int]:
         """Place of each refused message, and who: a device, or below zero a carrier's slot."""
         known = district.topics[lane]
+        # Device and part on a topic; without the part. Below zero and 0 stay what they are.
         who = np.array([known.get(one.topic, 0) for one in messages], np.int64)
+        who[who > 0] //= PARTS
         sizes = [len(one.payload) for one in messages]
         cost = np.ones(len(messages))
         if max(sizes) >= BYTES_A_TOKEN:
@@ -192,7 +194,7 @@ class Noisy:
     def _who(self, district: District, lane: Lane, topic: bytes) -> int:
         found = district.resolve(lane, topic)
         if not isinstance(found, Refusal) and found > 0:
-            return found
+            return found // PARTS
         carrier = carrier_of(topic)
         slot = self._slots.get(carrier)
         if slot is None:

@@ -96,6 +96,9 @@ def uplink(payload: bytes) -> Entry:
     tree = json_tree(payload)
     if not isinstance(tree, dict):
         raise Unreadable(Reason.WRONG_TYPE, "one JSON object expected")
+    if tree.get("simulated") is True:
+        # The Things Stack lets a person at its console say so; no device did.
+        raise Unreadable(Reason.NOT_DECODED, "simulated at the network server")
     if "end_device_ids" in tree:
         message = tree.get("uplink_message")
         if not isinstance(message, dict):

@@ -74,9 +74,15 @@ def _judge_number(field: Field, wire: Any) -> tuple[int, float]:
     return (OK, value) if field.low <= value <= field.high else (RANGE, 0.0)
 
 
+def _whole(wire: Any) -> Any:
+    """1.0 as 1: network servers and scripts write every number as a float, and 1 may be a fire."""
+    return int(wire) if isinstance(wire, float) and wire.is_integer() else wire
+
+
 def _judge_state(
     table: dict[tuple[type, object], tuple[int, float]], wire: Any
 ) -> tuple[int, float]:
+    wire = _whole(wire)
     if not isinstance(wire, bool | int | str):
         return WRONG, 0.0
     found = table.get((type(wire), wire))
@@ -128,7 +134,7 @@ def decided(field: Field, deciders: Sequence[Any], verdicts: Verdicts, values: F
     What it says of another quantity does not apply here, which is no fault; what nobody knows is
     one, for it may have said that this is a fire.
     """
-    for place, wire in enumerate(deciders):
+    for place, wire in enumerate(map(_whole, deciders)):
         if isinstance(wire, Bad):
             verdict = wire.verdict
         elif wire is None:

@@ -77,6 +77,10 @@ def test_a_field_decides_what_the_rest_means():
 
     assert said("alarm", 1) == ([("fire_state", 1.0)], set())
     assert said("temp", 1) == said(2, 1) == ([("temperature_c", 1.0)], set())
+    # A network server writes every number as a float; 1.0 is the fire that 1 is.
+    assert said("alarm", 1.0) == ([("fire_state", 1.0)], set())
+    assert said(2.0, 1) == ([("temperature_c", 1.0)], set())
+    assert said("alarm", 1.5) == ([], {("fire_state", "wrong_type")})
     # What does not apply is not broken; that it spoke is worth a heard row.
     assert said("hello", None) == ([], set())
     # What nobody knows may be a fire.

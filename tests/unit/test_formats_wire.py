@@ -204,3 +204,10 @@ quantities:
                 assert rows == [("d1", "power_w", value)], (order, kind)
             else:
                 assert faults == {("power_w", "not_finite")}
+
+
+def test_an_uplink_that_a_person_made_up_is_no_fire():
+    said = things_stack() | {"simulated": True}
+    _, faults, decoded = run(LORA, said, topic="up/c1/telemetry/lora", devices=("a1b2",))
+    assert decoded.refused[0].whole
+    assert faults == {("simulated at the network server", "not_decoded")}
