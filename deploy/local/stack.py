@@ -222,10 +222,14 @@ class Stack:
         generation = asyncio.run(merge())
         for carrier in change.carriers:
             self.carriers.setdefault(carrier.name, secrets.token_urlsafe(16))
+        self.register_users()
+        return generation
+
+    def register_users(self) -> None:
+        """Tell the broker of the carriers and their passwords; it starts again."""
         hand_over(self.folder / "carriers.json", json.dumps(self.carriers), None)
         bridge = (self.folder / "bridge-password").read_text("utf-8").strip()
         self.servers.mosquitto.set_users({**self.carriers, BRIDGE_USER: bridge}, ACL)
-        return generation
 
     def settle(self, district: District) -> int:
         """Register a district: places and carriers, then devices."""
