@@ -11,17 +11,15 @@ import typer
 
 from ingest import archive
 from ingest.bridge import body, first_start
-from ingest.check import check
 from ingest.register_commands import areas, devices
 from ingest.settings import BridgeSettings
+from ingest.type_commands import app as device_types
 from sizao import service
-from sizao.document import Fault, read
-from sizao.errors import BadInput
+from sizao.document import Fault
 from sizao.settings import load_or_last_good, state_folder
 
 app = typer.Typer()
-device_type = typer.Typer(no_args_is_help=True, help="Device types: one YAML file each.")
-app.add_typer(device_type, name="device-type")
+app.add_typer(device_types, name="device-type")
 app.add_typer(areas, name="areas")
 app.add_typer(devices, name="devices")
 
@@ -47,20 +45,3 @@ def bridge_command(config: Config) -> None:
 def archive_command(config: Config) -> None:
     """Store raw readings in the database, each exactly once."""
     sys.exit(archive.process(config))
-
-
-@device_type.command("check")
-def check_command(files: list[Path]) -> None:
-    """Check files and run their examples; every fault is told, one a line."""
-    documents, wrong = [], []
-    for file in files:
-        try:
-            documents.append((str(file), read(file)))
-        except BadInput as error:
-            wrong.append(str(error))
-    wrong += check(documents)
-    for fault in wrong:
-        typer.echo(fault, err=True)
-    if wrong:
-        sys.exit(service.BAD_INPUT)
-    typer.echo(f"{len(documents)} device types are good, every example comes true")

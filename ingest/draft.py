@@ -20,8 +20,8 @@ class Draft:
         """Rows that the registry has otherwise."""
         change = self.change
         revocations = sum(carrier.revoked is not None for carrier in change.carriers)
-        rows = len(change.areas) + len(change.devices) + len(change.swaps) + revocations
-        return rows - self.added
+        rows = (change.areas, change.devices, change.swaps, change.types)
+        return sum(map(len, rows)) + revocations - self.added
 
     @property
     def same(self) -> int:

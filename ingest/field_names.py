@@ -101,4 +101,10 @@ def state_table(quantity: str, value: Any) -> str:
     is_loud = value.strip().lower() in _LOUD
     other = "normal" if is_loud else "alarm" if value != "alarm" else "fire"
     pairs = {value: bad if is_loud else "normal", other: "normal" if is_loud else bad}
-    return "{" + ", ".join(f"{json.dumps(key)}: {state}" for key, state in pairs.items()) + "}"
+    return "{" + ", ".join(f"{quoted(key)}: {state}" for key, state in pairs.items()) + "}"
+
+
+def quoted(value: Any) -> str:
+    """A value on one line of YAML: as JSON, but for what nobody sees, which may end a line."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in text)

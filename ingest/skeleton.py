@@ -6,7 +6,6 @@ as a comment with its value. Nothing is guessed from a number alone.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from ingest.device_types.formats import parse
 from ingest.device_types.load import load
 from ingest.device_types.pointer import checked
 from ingest.device_types.schema import CARRIER, KEY, is_alarm
-from ingest.field_names import KEYS, TIMES, Guess, state_table, what_is
+from ingest.field_names import KEYS, TIMES, Guess, quoted, state_table, what_is
 from sizao.document import shown
 from sizao.errors import BadInput
 from sizao.units import BY_NAME, Lane, conversion
@@ -46,7 +45,7 @@ class Field:
     @property
     def comment(self) -> str:
         """Its place and value on one line."""
-        return f"{_quoted(self.pointer)[1:-1]}  {_quoted(self.value)[:_SHOWN_MAX]}"
+        return f"{quoted(self.pointer)[1:-1]}  {quoted(self.value)[:_SHOWN_MAX]}"
 
     @property
     def word(self) -> str:
@@ -60,12 +59,6 @@ class Field:
             return "/[" not in checked(self.pointer) and self.pointer.isprintable()
         except ValueError:
             return False
-
-
-def _quoted(value: Any) -> str:
-    """A value on one line, of JSON and of YAML: U+0085 and its like end a line of YAML."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if text.isprintable() else json.dumps(value)
 
 
 def place_of(name: str) -> tuple[str, str]:
@@ -111,8 +104,10 @@ def from_sample(name: str, sample: bytes, topic: str | None) -> str:
 
 
 def pattern_of(topic: str) -> str:
-    """A pattern, or the pattern that a topic seen on the wire fits."""
-    if "{" in topic or not topic.startswith("up/"):
+    """A pattern, or the pattern that a topic seen on the wire fits. Raises BadInput."""
+    if not topic.startswith("up/"):
+        raise BadInput(f"--topic: got {topic!r}, expected up/CARRIER/... or up/{CARRIER}/...")
+    if "{" in topic:
         return topic
     levels = topic.split("/")
     return "/".join(["up", CARRIER, *levels[2:-1], KEY if len(levels) > 3 else levels[-1]])  # noqa: PLR2004 - up, carrier, kind, key
@@ -211,7 +206,7 @@ format: json
 
 def _key(key: Field | None, keys: list[Field]) -> str:
     if key is not None:
-        return f"\nkey: {_quoted(key.pointer)}    # of the device: a gateway speaks for it\n"
+        return f"\nkey: {quoted(key.pointer)}    # of the device: a gateway speaks for it\n"
     return "".join(f"# key: {one.comment}  (instead of {{key}} in the topic)\n" for one in keys[:1])
 
 
@@ -221,7 +216,7 @@ def _time(time: Field | None) -> str:
     zone = ""
     if isinstance(time.value, str) and datetime.fromisoformat(time.value).tzinfo is None:
         zone = '  zone: "+00:00"   # it names none: which is it?\n'
-    return f"\ntime:\n  pointer: {_quoted(time.pointer)}\n  format: {_time_format(time)}\n{zone}"
+    return f"\ntime:\n  pointer: {quoted(time.pointer)}\n  format: {_time_format(time)}\n{zone}"
 
 
 def _quantities(guesses: list[tuple[Field, Guess]], rest: list[Field]) -> str:
@@ -233,7 +228,7 @@ def _quantities(guesses: list[tuple[Field, Guess]], rest: list[Field]) -> str:
             "  temperature_c: {pointer: /temperature, unit: degC, optional: yes}",
         ]
     for field, guess in guesses:
-        pointer, value = _quoted(field.pointer), _quoted(field.value)[:_SHOWN_MAX]
+        pointer, value = quoted(field.pointer), quoted(field.value)[:_SHOWN_MAX]
         lines += [f"  {guess.quantity}:", f"    pointer: {pointer}    # {value}"]
         lines += [f'    unit: "{guess.unit}"{guess.doubt}']
         if BY_NAME[guess.quantity].unit == "state":
@@ -253,7 +248,7 @@ def _examples(text: str, sample: bytes, topic: str, time: Any) -> str:
     said = "" if arrived is None else f"\n    arrived: {arrived.isoformat()}"
     payload = sample.decode()
     payload = (
-        _quoted(payload) if not payload.isprintable() else f"""'{payload.replace("'", "''")}'"""
+        quoted(payload) if not payload.isprintable() else f"""'{payload.replace("'", "''")}'"""
     )
     head = f"\nexamples:\n  - note: the sample\n    topic: {topic}\n    payload: {payload}{said}\n"
     quantity = next(iter(re.findall(r"^  (\w+):", text.partition("quantities:")[2], re.MULTILINE)))
