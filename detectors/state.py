@@ -42,8 +42,10 @@ from sizao.signal import Signal, Subject, SubjectType, make
 from sizao.units import Lane
 
 SECOND_US = 1_000_000
-PAST_US = 7 * 24 * 3600 * SECOND_US
-"""The bridge lets device times lie 48 h back; the rest is for frames that waited for Kafka."""
+PAST_US = 17 * 24 * 3600 * SECOND_US
+"""The bridge lets device times lie 48 h back, and a reject may be replayed for 14 days: an alarm in
+it is raised late, never dropped. The rest is for frames that waited for Kafka.
+"""
 FUTURE_US = 3600 * SECOND_US
 """The bridge lets device times lie 60 s ahead of its clock."""
 FEATURES = "features@1"

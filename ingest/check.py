@@ -170,7 +170,7 @@ def _microseconds(time: datetime) -> int:
 
 def _lane(device_type: DeviceType, message: Message) -> Lane:
     """Of the topic; of the first where the type has none such."""
-    levels = message.topic.decode().split("/")
+    levels = message.topic.decode(errors="backslashreplace").split("/")
     lanes = [one.lane for one in device_type.topics if fits(one.pattern.split("/"), levels)]
     return (lanes or [device_type.topics[0].lane])[0]
 
@@ -188,8 +188,11 @@ def _message(example: Example) -> Message:
 
 def example_keys(device_type: DeviceType, text: str, example: Example) -> list[str]:
     """Keys that an example speaks of: of its topic, or of its payload."""
-    message = _message(example)
-    levels = message.topic.decode().split("/")
+    return _keys(device_type, text, _message(example))
+
+
+def _keys(device_type: DeviceType, text: str, message: Message) -> list[str]:
+    levels = message.topic.decode(errors="backslashreplace").split("/")
     for topic in device_type.topics:
         pattern = topic.pattern.split("/")
         if KEY in pattern and fits(pattern, levels):
@@ -240,3 +243,13 @@ def _view(text: str, carrier: str, keys: list[str]) -> model.View:
         point_partition=np.zeros(points, np.int32),
         point_live=device > 0,
     )
+
+
+def judge(text: str, name: str, message: Message) -> tuple[Decoded, model.View]:
+    """What one device-type file makes of one message, as if all keys in it were registered.
+
+    Raises BadInput when the file is none.
+    """
+    device_type = load(text, name)
+    view = _view(text, carrier_of(message.topic), _keys(device_type, text, message))
+    return decode(district(view), _lane(device_type, message), [message]), view

@@ -12,6 +12,7 @@ import typer
 from ingest import archive
 from ingest.bridge import body, first_start
 from ingest.register_commands import areas, devices
+from ingest.reject_commands import app as rejects
 from ingest.settings import BridgeSettings
 from ingest.type_commands import app as device_types
 from sizao import service
@@ -22,6 +23,7 @@ app = typer.Typer()
 app.add_typer(device_types, name="device-type")
 app.add_typer(areas, name="areas")
 app.add_typer(devices, name="devices")
+app.add_typer(rejects, name="rejects")
 
 Config = Annotated[
     Path, typer.Option("--config", envvar="SIZAO_CONFIG", help="the settings file (YAML)")

@@ -119,7 +119,7 @@ def plan(
     if listening:
         _heartbeats(desk, district, stamp, now_s, effects)
     _tell_excess(desk, district, excess, len(messages) - len(heard), effects)
-    for refused in decoded.refused:
+    for refused, stored in zip(decoded.refused, rejects.stored_of(decoded), strict=True):
         message = heard[refused.message]
         effects.records.append(
             rejects.record(
@@ -128,6 +128,7 @@ def plan(
                 lane=desk.lane,
                 bridge=desk.bridge,
                 partitions=district.view.partitions,
+                stored=stored,
             )
         )
         effects.rejects.update(dict.fromkeys((fault.reason for fault in refused.faults), 1))
@@ -157,6 +158,7 @@ def _tell_excess(
                 lane=desk.lane,
                 bridge=desk.bridge,
                 partitions=district.view.partitions,
+                stored=b"",
                 count=one.count,
             )
         )

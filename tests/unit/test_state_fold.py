@@ -85,7 +85,7 @@ def test_points_of_other_folds_are_counted_and_not_judged():
 
 @pytest.mark.parametrize(
     ("event_s", "judged"),
-    [(-7 * 86400, True), (-7 * 86400 - 1, False), (3600, True), (3601, False)],
+    [(-17 * 86400, True), (-17 * 86400 - 1, False), (3600, True), (3601, False)],
 )
 def test_event_times_far_from_arrival_are_counted_and_not_judged(event_s, judged):
     fold = cold(MIXED)
