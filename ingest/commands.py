@@ -14,6 +14,7 @@ from ingest.bridge import body, first_start
 from ingest.register_commands import areas, devices
 from ingest.reject_commands import app as rejects
 from ingest.settings import BridgeSettings
+from ingest.tap_commands import tap_command
 from ingest.type_commands import app as device_types
 from sizao import service
 from sizao.document import Fault
@@ -24,6 +25,7 @@ app.add_typer(device_types, name="device-type")
 app.add_typer(areas, name="areas")
 app.add_typer(devices, name="devices")
 app.add_typer(rejects, name="rejects")
+app.command("tap")(tap_command)
 
 Config = Annotated[
     Path, typer.Option("--config", envvar="SIZAO_CONFIG", help="the settings file (YAML)")

@@ -67,17 +67,20 @@ class Connection:
         stamp: Callable[[], int],
         take: Callable[[Message], bool],
         held: frozenset[str] = frozenset(),
+        session_s: int = SESSION_S,
     ) -> None:
         """Opens nothing yet.
 
         `take` gets each message, within `read`, and says whether there is room for another; `stamp`
-        gives its arrival; `held`: topic filters that the session may hold from before.
+        gives its arrival; `held`: topic filters that the session may hold from before. With a
+        `session_s` of 0 it begins without a session and leaves none.
         """
         self._settings = settings
         self._epoch = epoch
         self._stamp = stamp
         self._take = take
         self._room = True
+        self._session_s = session_s
         self.held = held
         self.filters: tuple[str, ...] = ()
         self.session_present = False
@@ -131,13 +134,13 @@ class Connection:
             authorities = self._settings.tls.ca_file
             self._client.tls_set(None if authorities is None else str(authorities))
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call] # paho's
-        properties.SessionExpiryInterval = SESSION_S
+        properties.SessionExpiryInterval = self._session_s
         properties.ReceiveMaximum = WINDOW
         self._client.connect(
             self._settings.host,
             self._settings.port,
             keepalive=self._settings.keepalive_s,
-            clean_start=False,
+            clean_start=self._session_s == 0,
             properties=properties,
         )
         socket = self._client.socket()
