@@ -78,7 +78,8 @@ _STATES: dict[str, str] = {
 }
 
 TIMES = {"ts", "time", "timestamp", "datetime", "at", "eventtime", "reporttime", "utc", "t"}
-KEYS = {"imei", "sn", "serial", "serialnumber", "deviceid", "devid", "deveui", "mac", "eui", "id"}
+KEYS = {"imei", "sn", "serial", "serialnumber", "deviceid", "device", "devid", "dev", "deveui"}
+KEYS |= {"mac", "eui", "id", "key"}
 
 _LOUD = ("alarm", "fire", "smoke", "gas", "on", "true", "active", "low", "open", "fault", "error")
 

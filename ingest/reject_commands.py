@@ -28,11 +28,12 @@ from ingest.replayer import RejectSettings, Report, run
 from ingest.routes import district
 from sizao import clock
 from sizao.db import connected
+from sizao.document import read
 from sizao.errors import BadInput, BadRecord
 from sizao.kafka import Incoming
 from sizao.registry.load import load as load_registry
 from sizao.registry.model import View
-from sizao.settings import load, read
+from sizao.settings import load
 from sizao.topics import PARTITIONS_DEFAULT, REJECTS
 
 app = typer.Typer(no_args_is_help=True, help="What devices said that nobody could read.")

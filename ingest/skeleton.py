@@ -6,6 +6,7 @@ as a comment with its value. Nothing is guessed from a number alone.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from ingest.device_types import json_schema
 from ingest.device_types.formats import parse
 from ingest.device_types.load import load
 from ingest.device_types.pointer import checked
+from ingest.device_types.pointer import parse as parse_pointer
 from ingest.device_types.schema import CARRIER, KEY, is_alarm
 from ingest.field_names import KEYS, TIMES, Guess, quoted, state_table, what_is
 from sizao.document import shown
@@ -100,7 +102,8 @@ def from_sample(name: str, sample: bytes, topic: str | None) -> str:
     parts = [_HINT, _head(name, pattern, lane), _key(key, keys), _time(time)]
     parts.append(_quantities(guesses, [one for one in rest if one not in (time, key)]))
     text = "".join(parts)
-    return text + _examples(text, sample, concrete(pattern), None if time is None else time.value)
+    said = None if time is None else time.value
+    return text + _examples(text, sample, concrete(pattern), said, key)
 
 
 def pattern_of(topic: str) -> str:
@@ -242,7 +245,17 @@ def _quantities(guesses: list[tuple[Field, Guess]], rest: list[Field]) -> str:
     return "\n".join([*lines, "", interval, repeats, ""])
 
 
-def _examples(text: str, sample: bytes, topic: str, time: Any) -> str:
+def _alone(key: Field | None) -> dict[str, Any]:
+    """An object that says nothing but whose it is."""
+    if key is None:
+        return {}
+    value: Any = _DEVICE
+    for part in reversed(parse_pointer(key.pointer).parts):
+        value = {str(part): value}
+    return dict(value)
+
+
+def _examples(text: str, sample: bytes, topic: str, time: Any, key: Field | None) -> str:
     """The sample and what comes of it by the file so far, and one that is refused."""
     arrived = _moment(time) if time is not None else None
     said = "" if arrived is None else f"\n    arrived: {arrived.isoformat()}"
@@ -262,7 +275,7 @@ def _examples(text: str, sample: bytes, topic: str, time: Any) -> str:
         tail = f"""
   - note: made up
     topic: {topic}
-    payload: '{{"temperature": 21.5}}'
+    payload: '{json.dumps({"temperature": 21.5} | _alone(key))}'
     readings: [{{quantity: temperature_c, value: 21.5}}]
 {tail}"""
     draft = f"{text}{head}    readings: [{{quantity: {quantity}, value: 0}}]\n{tail}"

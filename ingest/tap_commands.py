@@ -17,8 +17,9 @@ from ingest.device_types.load import load as load_type
 from ingest.reject_commands import AsJson, Config, console
 from ingest.tap import Shown, filter_of
 from ingest.tapping import Request, Tap, TapSettings
+from sizao.document import read
 from sizao.errors import BadInput
-from sizao.settings import load, read
+from sizao.settings import load
 
 _RAW_CHARACTERS = 600  # of a payload; --raw shows all
 
