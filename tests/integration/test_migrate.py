@@ -6,9 +6,11 @@ import pytest
 from fix_registry import PLACES, change
 from fix_topics import forget, renew
 
+from ingest.type_store import catalogue
 from sizao import cli, db
 from sizao.errors import BadInput
 from sizao.registry.load import load
+from sizao.units import BY_NAME
 
 
 @pytest.fixture
@@ -56,3 +58,28 @@ def test_a_number_that_the_topics_refuse_is_not_stored(config, settings):
         cli.migrate_command(config, 8)
     cli.migrate_command(config, None)
     assert district(settings) == ((4,), 4)
+
+
+def test_it_stores_the_detectors_that_are_there_each_time_anew(config, settings):
+    """Found by entry point: `sizao` imports no room."""
+
+    async def stored(forget=""):
+        async with db.connected(settings, "test") as connection:
+            if forget:
+                await connection.execute(forget.encode())
+            return {row.name: row for row in await catalogue(connection)}
+
+    cli.migrate_command(config, None)
+    shipped = {row.name: row for row in cli.catalogue()}
+    assert shipped.keys() >= {"direct", "heat_fixed", "heat_rise"}
+    assert asyncio.run(stored()) == shipped
+    heat = shipped["heat_rise"]
+    assert heat.quantities == [BY_NAME["temperature_c"].code]
+    assert (heat.lane, heat.purpose) == (
+        "telemetry",
+        "A temperature rises over its own slow baseline",
+    )
+    change = "UPDATE detector SET name = 'gone', version = 9 WHERE name = 'heat_rise'"
+    assert "gone" in asyncio.run(stored(change))
+    cli.migrate_command(config, None)
+    assert asyncio.run(stored()) == shipped
