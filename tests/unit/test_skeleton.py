@@ -148,3 +148,9 @@ def test_a_template_takes_its_topic(tmp_path):
     assert [(one.pattern, one.lane) for one in kind.topics] == [
         ("up/{carrier}/alarm/{key}", "alarm")
     ]
+
+
+def test_a_gateway_s_sample_says_whose_it_is():
+    text, kind = made({"who": {"dev": "A-1"}, "items": [{"k": "smoke", "v": "0.1"}]}, "up/gw/alarm")
+    assert kind.key == "/who/dev"
+    assert '"who": {"dev": "dev-1"}' in text  # the example that was made up is somebody's too
