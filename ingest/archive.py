@@ -7,6 +7,7 @@ Whatever disturbs it ends the same way: forget the batch, read the stored offset
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ingest import archive_place as places
 from ingest.archive_place import SKIPS, Gap, Place
 from ingest.archive_store import Move, Moved, Store
+from ingest.quality_loop import Quality, QualitySection
 from ingest.rows import Rows, build
 from sizao import clock, db
 from sizao.db import DatabaseSettings
@@ -44,6 +46,7 @@ class ArchiveSection(BaseModel):
     idle_s: float = Field(
         default=5.0, ge=0, le=60, description="heartbeats move the offset so often"
     )
+    quality: QualitySection = QualitySection()
 
     @field_validator("shard")
     @classmethod
@@ -330,6 +333,10 @@ def process(config: Path) -> int:
     settings, wrong = load_or_last_good(config, ArchiveSettings, state_folder(config, "archive"))
 
     async def body(service: Service) -> None:
-        await Archive(service, settings).run()
+        section = settings.archive
+        counts = Quality(service, settings.kafka, settings.database, section.quality, section.shard)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(Archive(service, settings).run(), name="archive")
+            group.create_task(counts.run(), name="quality")
 
     return run("archive", settings.archive.http, body, wrong)
