@@ -7,6 +7,7 @@ things (`level`, `value`, `status`) is not here.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple
 
 from sizao.units import BY_NAME, Lane
@@ -81,12 +82,15 @@ TIMES = {"ts", "time", "timestamp", "datetime", "at", "eventtime", "reporttime",
 KEYS = {"imei", "sn", "serial", "serialnumber", "deviceid", "device", "devid", "dev", "deveui"}
 KEYS |= {"mac", "eui", "id", "key"}
 
+_FAR = 1e12  # no reading is so large
+_DIGITS = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _LOUD = ("alarm", "fire", "smoke", "gas", "on", "true", "active", "low", "open", "fault", "error")
 
 
 def what_is(word: str, value: Any) -> Guess | None:
     """What a field of this name and value is; None where the name does not tell."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and word in _NUMBERS:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _FAR
+    if word in _NUMBERS and (number or (isinstance(value, str) and _DIGITS.fullmatch(value))):
         return _NUMBERS[word]
     spoken = isinstance(value, bool | str) or (isinstance(value, int) and value in {0, 1})
     return Guess(_STATES[word], "state") if spoken and word in _STATES else None

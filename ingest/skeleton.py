@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any
 
 from ingest.check import run
@@ -34,15 +35,18 @@ _UNIX = {1: "unix_s", 1000: "unix_ms", 1_000_000: "unix_us"}
 _OF = 1_000_000_000, 10_000_000_000  # seconds: 2001 to 2286; nothing else looks like them
 _NONE_TELLS = "No field of the sample has a name that tells"
 _SHOWN_MAX = 80
+_NAME_MEMBERS = ("name", "n", "key", "k", "code", "type", "id")  # of lists of names and values
+_VALUE_MEMBERS = ("value", "v", "val", "data")
 _CARRIER, _DEVICE = "gw-1", "dev-1"  # in examples
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One value of a sample."""
+    """One value of a sample. `name`: that of an element of a list of names and values."""
 
     pointer: str
     value: Any
+    name: str = ""
 
     @property
     def comment(self) -> str:
@@ -52,13 +56,14 @@ class Field:
     @property
     def word(self) -> str:
         """Its name without case and separators."""
-        return re.sub(r"[^a-z0-9]", "", self.pointer.rpartition("/")[2].lower())
+        return re.sub(r"[^a-z0-9]", "", (self.name or self.pointer.rpartition("/")[2]).lower())
 
     @property
     def reachable(self) -> bool:
-        """Whether a pointer leads there: none begins a level with [, none has what nobody sees."""
+        """Whether a pointer leads there: a member that begins with [ has none."""
         try:
-            return "/[" not in checked(self.pointer) and self.pointer.isprintable()
+            plain = self.pointer.isprintable() and ("/[" not in self.pointer or self.name != "")
+            return plain and bool(checked(self.pointer))
         except ValueError:
             return False
 
@@ -137,12 +142,27 @@ def _object(sample: bytes) -> dict[str, Any]:
 
 
 def _fields(tree: Any, pointer: str) -> Iterator[Field]:
-    """Single values of a tree, and lists as they are."""
+    """Single values of a tree; of lists those of names and values, others as they are."""
     if isinstance(tree, dict) and pointer.count("/") < _DEPTH_MAX:
         for member, value in tree.items():
             yield from _fields(value, f"{pointer}/{member.replace('~', '~0').replace('/', '~1')}")
+    elif (pair := _pair(tree)) is not None and "/[" not in pointer:
+        member, of = pair
+        for one in tree:
+            yield Field(f"{pointer}/[{member}={one[member]}]/{of}", one[of], name=one[member])
     else:
         yield Field(pointer, tree)
+
+
+def _pair(tree: Any) -> tuple[str, str] | None:
+    """Members under which each element of a list has its name, no two the same, and its value."""
+    if not isinstance(tree, list) or not tree or not all(isinstance(one, dict) for one in tree):
+        return None
+    for member, of in product(_NAME_MEMBERS, _VALUE_MEMBERS):
+        names = [one.get(member) for one in tree if of in one]
+        if all(isinstance(name, str) and name for name in names) and len(set(names)) == len(tree):
+            return member, of
+    return None
 
 
 def _guesses(
@@ -167,7 +187,7 @@ def _readable(field: Field, guess: Guess) -> bool:
     if quantity.unit == "state" or not field.reachable:
         return field.reachable
     factor, offset = conversion(guess.unit, quantity)
-    return bool(quantity.minimum <= field.value * factor + offset <= quantity.maximum)
+    return quantity.minimum <= float(field.value) * factor + offset <= quantity.maximum
 
 
 def _time_format(field: Field) -> str:
@@ -234,6 +254,8 @@ def _quantities(guesses: list[tuple[Field, Guess]], rest: list[Field]) -> str:
         pointer, value = quoted(field.pointer), quoted(field.value)[:_SHOWN_MAX]
         lines += [f"  {guess.quantity}:", f"    pointer: {pointer}    # {value}"]
         lines += [f'    unit: "{guess.unit}"{guess.doubt}']
+        if guess.unit != "state" and isinstance(field.value, str):
+            lines.append("    text: yes    # the number is written as text")
         if BY_NAME[guess.quantity].unit == "state":
             table = state_table(guess.quantity, field.value)
             lines += [f"    states: {table}    # what else can it say?"]

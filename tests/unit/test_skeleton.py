@@ -72,6 +72,18 @@ def test_a_sample_without_a_name_that_tells_still_gives_a_good_file():
     assert "#   /b/c" in text
 
 
+def test_a_list_of_names_and_values_and_numbers_as_text():
+    pairs = [{"k": "smoke", "v": "0.12"}, {"k": "temp", "v": "21.5"}, {"k": "bat", "v": "n/a"}]
+    text, kind = made({"imei": "A-17", "items": pairs, "twice": [{"n": "co", "v": 1}] * 2})
+    assert {name: (one.pointer, one.text) for name, one in kind.quantities.items()} == {
+        "smoke_od_per_m": ("/items/[k=smoke]/v", True),
+        "temperature_c": ("/items/[k=temp]/v", True),
+    }
+    assert '#   /items/[k=bat]/v  "n/a"' in text
+    assert '#   /twice  [{"n": "co", "v": 1}, {"n": "co", "v": 1}]' in text
+    assert [round(one.value, 6) for one in kind.examples[0].readings] == [0.012, 21.5]
+
+
 def test_a_topic_as_it_came_becomes_a_pattern():
     _, kind = made(topic="up/platform/telemetry/860000000000001")
     assert kind.topics[0].pattern == "up/{carrier}/telemetry/{key}"
@@ -99,9 +111,9 @@ def test_what_cannot_be_a_sample_is_refused(sample, topic, said):
 NAMES = st.sampled_from([*_NUMBERS, *_STATES, "ts", "time", "id", "sn", "", "a/b", "[x=1]", "~"])
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
-    | st.sampled_from([0, 1, 1772352000, 1772352000000, "2026-03-01T16:00:00", "alarm"]),
+    | st.sampled_from([0, 1, 10**400, 1772352000, 1772352000000, "2026-03-01T16:00:00", "alarm"]),
     lambda inner: st.dictionaries(NAMES | st.text(max_size=5), inner, max_size=4)
-    | st.lists(inner, max_size=3),
+    | st.lists(inner | st.fixed_dictionaries({"k": NAMES, "v": inner}), max_size=3),
     max_leaves=12,
 )  # fmt: skip
 
