@@ -28,7 +28,7 @@ FORM = {
     "additionalProperties": False,
 }
 FORMS = {"type": "array", "minItems": 1, "items": FORM}
-STATES = {"type": "array", "items": {"type": "string"}, "minItems": 2, "uniqueItems": True}
+STATES = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
 DATA = {
     "oneOf": [
         {
