@@ -183,7 +183,8 @@ def test_few_readings_or_a_short_time_are_not_stuck():
 def letter(reason, device=1, at_s=0, count=1):
     return Reject(
         payload=b"x", reason=reason, detail="", topic=b"t", arrived_us=T0_US + at_s * SECOND_US,
-        carrier="c", lane=Lane.TELEMETRY, device=device, bridge="b0", count=count,
+        carrier="c", lane=Lane.TELEMETRY, device=device, bridge="b0", count=count, dup=False,
+        stored=None,
     )  # fmt: skip
 
 

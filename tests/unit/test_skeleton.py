@@ -163,6 +163,6 @@ def test_a_template_takes_its_topic(tmp_path):
 
 
 def test_a_gateway_s_sample_says_whose_it_is():
-    text, kind = made({"who": {"dev": "A-1"}, "items": [{"k": "smoke", "v": "0.1"}]}, "up/gw/alarm")
+    text, kind = made({"who": {"dev": "A-1"}, "state of things": 7}, "up/gw/alarm")
     assert kind.key == "/who/dev"
     assert '"who": {"dev": "dev-1"}' in text  # the example that was made up is somebody's too
