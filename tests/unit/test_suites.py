@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 from deploy.local.places import REPOSITORY
+from deploy.local.suites import PARTS, parts_of
 
 
 def test_an_unknown_suite_is_an_error_with_words():
@@ -25,3 +26,13 @@ def test_the_makefile_asks_for_suites_that_are_there():
     }
     assert "unit" in asked
     assert all(any((REPOSITORY / "tests" / name).glob("test_*.py")) for name in asked)
+
+
+def test_every_file_of_a_suite_is_in_exactly_one_part(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    for suite in PARTS:
+        parts = parts_of(suite)
+        assert len(parts) == PARTS[suite]
+        files = [path for part in parts for path in part.paths]
+        found = [str(one.relative_to(REPOSITORY)) for one in REPOSITORY.glob(f"tests/{suite}/*.py")]
+        assert sorted(files) == sorted(found)
