@@ -210,44 +210,63 @@ def fold(state: State, number: int, frame: Frame) -> None:
     device = roster.point_device[point].astype(np.int64)
     device[roster.partition[device] != number] = 0
     state.unknown += len(device) - int(np.count_nonzero(device))
-    words = _words(device, frame.event_us)
-    np.add.at(state.counts[RECEIVED], words, 1)
-    who = words[np.flatnonzero(np.diff(words, prepend=0))]
-    who = who[roster.speaks[who]]
-    _settle(state, number, who, seconds=False)
-    state.heard_us[who], state.told[who] = part.listened_us, 0
+    who, words = _words(device, frame.event_us)
+    state.counts[RECEIVED, who] += words
+    _hear(state, number, part, who[roster.speaks[who]])
     if (frame.flags & _FLAGGED).any():
         for flag, row in _FLAGS.items():
             some = np.flatnonzero(frame.flags & flag)
-            np.add.at(state.counts[row], _words(device[some], frame.event_us[some]), 1)
+            who, words = _words(device[some], frame.event_us[some])
+            state.counts[row, who] += words
     _stand_still(state, part, point, device, frame.value)
 
 
-def _words(device: Longs, event_us: Longs) -> Longs:
-    """Device of each distinct (device, event time), sorted; the unknown left out."""
+def _words(device: Longs, event_us: Longs) -> tuple[Longs, Ints]:
+    """The known devices, sorted, and how many distinct event times each has."""
     if not len(device):
-        return device
+        return device, np.empty(0, np.int32)
     key = device << _EVENT_BITS | (event_us - event_us.min()) & ((1 << _EVENT_BITS) - 1)
     key.sort()
-    words: Longs = key[np.flatnonzero(np.diff(key, prepend=-1))] >> _EVENT_BITS
-    return words[np.searchsorted(words, 1) :]
+    words: Longs = key[_firsts(key)] >> _EVENT_BITS
+    words = words[np.searchsorted(words, 1) :]
+    first = _firsts(words)
+    return words[first], np.diff(np.append(first, len(words))).astype(np.int32)
+
+
+def _firsts(sorted_: Longs) -> npt.NDArray[np.intp]:
+    """Where another item begins."""
+    differs = np.ones(len(sorted_), np.bool_)
+    np.not_equal(sorted_[1:], sorted_[:-1], out=differs[1:])
+    return np.flatnonzero(differs)
+
+
+def _hear(state: State, number: int, part: Part, who: Longs) -> None:
+    """These said something; few of them are late enough for a missed word."""
+    gap_us = part.listened_us - state.heard_us[who]
+    late = gap_us * 2 >= state.roster.interval_s[who] * np.int64(3 * SECOND_US)
+    if late.any():
+        _settle(state, number, who[late], seconds=False)
+    state.heard_us[who], state.told[who] = part.listened_us, 0
 
 
 def _stand_still(
     state: State, part: Part, point: Longs, device: Longs, value: npt.NDArray[np.float32]
 ) -> None:
-    """Values that have not moved for long; each point once a day."""
+    """Values that have not moved for long; each point once a day. Counted by frames, of which a
+    reading has one of its own unless they came in one go.
+    """
     some = np.flatnonzero(state.roster.breathes[point] & (device > 0))
     if not len(some):
         return
     point, value, device = point[some], value[some], device[some]
     now_s = part.clock_us // SECOND_US
-    np.add.at(state.run, point, 1)
+    state.run[point] += 1
     moved = np.flatnonzero(state.value[point] != value)
     where = point[moved]
     state.value[where], state.since_s[where], state.run[where] = value[moved], now_s, 1
-    still = (state.run[point] >= STUCK_READINGS_MIN) & ~state.marked[point]
+    still = state.run[point] >= STUCK_READINGS_MIN
     if still.any():
+        still &= ~state.marked[point]
         still &= now_s - state.since_s[point].astype(np.int64) >= STUCK_S_MIN
         stuck, first = np.unique(point[still], return_index=True)
         state.marked[stuck] = True

@@ -19,6 +19,8 @@ from sizao.signal import Evidence, Kind, Phase, Signal, Subject, SubjectType, Ti
 
 RULE = "quality"
 RULE_VERSION = 1
+FAULTS_MAX = 20_000
+"""Open at once. A type that is broken makes all its devices bad: the worst stand for the rest."""
 
 
 class Why(StrEnum):
@@ -51,8 +53,9 @@ class Params:
 
 
 class Day(NamedTuple):
-    """One judged day of a device, as the view has it."""
+    """One judged day of a device, as the view has it. `bad_before`: so was the day before."""
 
+    bad_before: bool
     why: Sequence[str]
     received: int
     expected: float | None
@@ -75,12 +78,11 @@ def judge(
     roster: Roster,
     day: int,
     days: Mapping[int, Day],
-    bad_before: frozenset[int],
     open_since: Mapping[int, int],
     offset_us: int,
 ) -> Verdicts:
     """Judge a day that is over. `days`: of the bad devices and of those with an open fault;
-    `bad_before`: devices that were bad the day before; `open_since`: first bad day of open faults.
+    `open_since`: first bad day of open faults.
     """
     found = Verdicts([], {}, [])
     for device in sorted(days.keys() | open_since.keys()):
@@ -96,8 +98,8 @@ def judge(
             if not one.why:
                 found.ended.append(device)
             found.signals.append(_signal(roster, device, since, day, phase, one, offset_us))
-        elif Why.SILENT in one.why or (one.why and device in bad_before):
-            since = found.begun[device] = day - 1 if device in bad_before else day
+        elif Why.SILENT in one.why or (one.why and one.bad_before):
+            since = found.begun[device] = day - 1 if one.bad_before else day
             found.signals.append(_signal(roster, device, since, day, Phase.RAISE, one, offset_us))
     return found
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ingest import quality, rejects
 from ingest.archive_store import Moved
 from ingest.quality import DAY_US, SECOND_US, Roster, State
-from ingest.quality_fault import Params, judge
+from ingest.quality_fault import FAULTS_MAX, Params, judge
 from ingest.quality_keep import pack, unpack
 from ingest.quality_rows import build, roster
 from ingest.quality_store import Kept, Move, QualityStore
@@ -270,7 +270,10 @@ class Quality:
         return max(judged + 1, running - _JUDGED_DAYS_MAX)
 
     async def _judge_day(self, state: State, day: int, numbers: list[int]) -> None:
-        days, before, since = await self._patiently(partial(self._store.judged, day))
+        ask = partial(self._store.judged, day, FAULTS_MAX)
+        days, since = await self._patiently(ask)
+        if len(days) >= FAULTS_MAX:
+            self._service.logger.error("more devices are bad than are told", told=FAULTS_MAX)
         place = state.roster.partition
 
         def mine(device: int) -> bool:
@@ -281,7 +284,6 @@ class Quality:
             state.roster,
             day,
             {device: one for device, one in days.items() if mine(device)},
-            before,
             {device: at for device, at in since.items() if mine(device)},
             self._offset_us,
         )

@@ -1,4 +1,4 @@
-"""Counts into rows of the table `device_day`, and its registry out of the database: binary COPY.
+"""Counts into rows of the table `device_day` by binary COPY, and the registry out of the database.
 
 Pure. 400,000 rows take 0.1 s, where psycopg's `write_row` takes five.
 """
@@ -54,7 +54,7 @@ def build(days: Sequence[Days]) -> Iterator[bytes]:
 
 
 class Tables(NamedTuple):
-    """What the database says, as it came: see `quality_store`."""
+    """What the database says, as it came: rows of big-endian integers of four bytes."""
 
     generation: int
     devices: bytes  # id, site, partition, device type, state
@@ -99,9 +99,6 @@ def _scattered(
 
 
 def _integers(content: bytes, columns: int) -> list[npt.NDArray[np.int32]]:
-    """Columns of a binary COPY of integers that are never NULL."""
-    row = _row(columns)
-    count = (len(content) - len(_HEADER) - len(_TRAILER)) // row.itemsize
-    assert len(content) == len(_HEADER) + count * row.itemsize + len(_TRAILER)
-    table = np.frombuffer(content, row, count, len(_HEADER))
-    return [table[f"value{index}"].astype(np.int32) for index in range(columns)]
+    """Columns of rows of big-endian integers."""
+    table = np.frombuffer(content, ">i4").reshape(-1, columns)
+    return [table[:, index].astype(np.int32) for index in range(columns)]

@@ -41,23 +41,31 @@ _ADD_REJECTS = """
     INSERT INTO device_day_reject AS d (day, device, reason, count)
     SELECT * FROM unnest(%s::date[], %s::integer[], %s::text[], %s::bigint[])
     ON CONFLICT (day, device, reason) DO UPDATE SET count = d.count + excluded.count"""
+# One value each: as rows, 1.2 million points would take the loop for seconds.
 _DEVICES = f"""
-    COPY (SELECT d.id, d.site, a.partition::integer, d.device_type, CASE d.state
-        WHEN 'in_service' THEN {IN_SERVICE} WHEN 'isolated' THEN {ISOLATED} ELSE 0 END
-        FROM device d JOIN area a ON a.id = d.site AND a.level = 'site' AND a.to_gen IS NULL
-        WHERE d.to_gen IS NULL) TO STDOUT (FORMAT binary)"""
-_POINTS = "COPY (SELECT id, device, quantity::integer FROM point) TO STDOUT (FORMAT binary)"
+    SELECT string_agg(int4send(d.id) || int4send(d.site) || int4send(a.partition::integer)
+        || int4send(d.device_type) || int4send(CASE d.state
+            WHEN 'in_service' THEN {IN_SERVICE} WHEN 'isolated' THEN {ISOLATED} ELSE 0 END), '')
+    FROM device d JOIN area a ON a.id = d.site AND a.level = 'site' AND a.to_gen IS NULL
+    WHERE d.to_gen IS NULL"""
+_POINTS = """
+    SELECT string_agg(int4send(id) || int4send(device) || int4send(quantity::integer), '')
+    FROM point"""
 _TYPES = """
     SELECT DISTINCT ON (id) id, document FROM device_type ORDER BY id, from_gen DESC"""
 _JUDGED = """
-    SELECT device, why, received, expected, missed, rejects, out_of_range, corrected, stuck
-    FROM device_day_judged
-    WHERE day = %s AND judged AND (why <> '{}' OR device = ANY(%s))"""
+    SELECT device, bad_before, why, received, expected, missed, rejects, out_of_range, corrected,
+        stuck
+    FROM (SELECT j.*, j.device = ANY(%(open)s) AS told, EXISTS (
+            SELECT FROM device_day_judged b
+            WHERE b.day = %(day)s - 1 AND b.device = j.device AND b.bad) AS bad_before
+        FROM device_day_judged j WHERE j.day = %(day)s AND j.judged) c
+    WHERE told OR silent OR (bad AND bad_before)
+    ORDER BY told DESC, score DESC, missed DESC, device LIMIT %(limit)s"""
 _JUDGE = """
     UPDATE quality_offset o SET judged = %s
     FROM unnest(%s::integer[], %s::date[]) AS e (partition, judged)
     WHERE o.topic = %s AND o.partition = e.partition AND o.judged IS NOT DISTINCT FROM e.judged"""
-_BAD = "SELECT device FROM device_day_judged WHERE day = %s AND why <> '{}'"
 _PARAMS = """
     INSERT INTO quality_params ({names}) VALUES ({values})
     ON CONFLICT (singleton) DO UPDATE SET {updates}"""
@@ -119,14 +127,6 @@ class QualityStore(Store):
             for row in rows
         }
 
-    async def generation(self) -> int:
-        """That of the registry."""
-        async with self._transaction() as connection:
-            cursor = await connection.execute("SELECT coalesce(max(id), 0) FROM generation")
-            row = await cursor.fetchone()
-        assert row is not None
-        return int(row[0])
-
     async def tables(self) -> Tables:
         """The registry as it is now: 12 bytes a point, not its names."""
         async with self._transaction() as connection:
@@ -138,8 +138,8 @@ class QualityStore(Store):
             documents = {int(number): str(text) for number, text in await cursor.fetchall()}
             return Tables(
                 generation=int(row[0]),
-                devices=await _copied(connection, _DEVICES),
-                points=await _copied(connection, _POINTS),
+                devices=await _bytes(connection, _DEVICES),
+                points=await _bytes(connection, _POINTS),
                 documents=documents,
             )
 
@@ -174,16 +174,14 @@ class QualityStore(Store):
                 counts = list(rejects.values())
                 await cursor.execute(_ADD_REJECTS, (dates, list(devices), list(reasons), counts))
 
-    async def judged(self, day: int) -> tuple[dict[int, Day], frozenset[int], dict[int, int]]:
-        """What `quality_fault.judge` asks: days, bad the day before, first day of open faults."""
+    async def judged(self, day: int, faults_max: int) -> tuple[dict[int, Day], dict[int, int]]:
+        """What `quality_fault.judge` asks: days, and the first day of open faults."""
         async with self._transaction() as connection:
             cursor = await connection.execute("SELECT device, onset FROM quality_fault")
             since = {int(device): (at - _EPOCH).days for device, at in await cursor.fetchall()}
-            cursor = await connection.execute(_BAD, (date_of(day - 1),))
-            before = frozenset(int(row[0]) for row in await cursor.fetchall())
-            cursor = await connection.execute(_JUDGED, (date_of(day), list(since)))
-            days = {int(row[0]): Day(*row[1:]) for row in await cursor.fetchall()}
-        return days, before, since
+            wanted = {"day": date_of(day), "open": list(since), "limit": faults_max}
+            cursor = await connection.execute(_JUDGED, wanted)
+            return {int(row[0]): Day(*row[1:]) for row in await cursor.fetchall()}, since
 
     async def settle(
         self,
@@ -216,9 +214,8 @@ class QualityStore(Store):
                 )
 
 
-async def _copied(connection: Connection, query: str) -> bytes:
-    found = bytearray()
-    async with connection.cursor() as cursor, cursor.copy(query.encode()) as copy:
-        async for block in copy:
-            found += block
-    return bytes(found)
+async def _bytes(connection: Connection, query: str) -> bytes:
+    cursor = connection.cursor(binary=True)
+    await cursor.execute(query.encode())
+    row = await cursor.fetchone()
+    return b"" if row is None or row[0] is None else bytes(row[0])

@@ -60,41 +60,49 @@ CREATE TABLE quality_params (
     corrected_share_min double precision NOT NULL
 );
 
--- Why a day is bad, and how bad: 1 is a device that is silent.
+-- Why a day is bad, and how bad: score 1 is a device that is silent, 0 a good day. Ask for `bad`
+-- rather than for `why`: of 400,000 devices, the arrays alone take most of a second.
 CREATE VIEW device_day_judged AS
-SELECT j.*,
-    CASE WHEN j.why = '{}' THEN 0 ELSE least(1, greatest(
-        CASE WHEN 'silent' = ANY (j.why) THEN 1.0 WHEN 'stuck' = ANY (j.why) THEN 0.5 ELSE 0 END,
-        j.missed_share, j.rejects_share, j.out_of_range_share, j.corrected_share)) END::real AS score
+SELECT b.*, b.silent OR b.gaps OR b.refused OR b.beyond OR b.clock OR b.stuck > 0 AND b.judged AS bad,
+    array_remove(ARRAY[
+        CASE WHEN b.silent THEN 'silent' END, CASE WHEN b.gaps THEN 'gaps' END,
+        CASE WHEN b.refused THEN 'rejects' END, CASE WHEN b.beyond THEN 'out_of_range' END,
+        CASE WHEN b.clock THEN 'clock' END,
+        CASE WHEN b.stuck > 0 AND b.judged THEN 'stuck' END], NULL) AS why,
+    least(1, greatest(
+        CASE WHEN b.silent THEN 1 WHEN b.stuck > 0 AND b.judged THEN 0.5 ELSE 0 END,
+        CASE WHEN b.gaps THEN b.missed_share ELSE 0 END,
+        CASE WHEN b.refused THEN b.rejects_share ELSE 0 END,
+        CASE WHEN b.beyond THEN b.out_of_range_share ELSE 0 END,
+        CASE WHEN b.clock THEN b.corrected_share ELSE 0 END))::real AS score
 FROM (
-    SELECT s.*, array_remove(ARRAY[
-        CASE WHEN s.judged AND s.received = 0 AND s.missed > 0 THEN 'silent' END,
-        CASE WHEN s.judged AND s.received > 0 AND s.missed >= p.missed_min
-            AND s.missed_share >= p.missed_share_min THEN 'gaps' END,
-        CASE WHEN s.judged AND s.rejects > s.out_of_range
-            AND s.rejects_share >= p.rejects_share_min THEN 'rejects' END,
-        CASE WHEN s.judged AND s.out_of_range > 0
-            AND s.out_of_range_share >= p.out_of_range_share_min THEN 'out_of_range' END,
-        CASE WHEN s.judged AND s.corrected > 0
-            AND s.corrected_share >= p.corrected_share_min THEN 'clock' END,
-        CASE WHEN s.judged AND s.stuck > 0 THEN 'stuck' END], NULL) AS why
+    SELECT s.*,
+        s.judged AND s.received = 0 AND s.missed > 0 AS silent,
+        s.judged AND s.received > 0 AND s.missed >= p.missed_min
+            AND s.missed_share >= p.missed_share_min AS gaps,
+        s.judged AND s.rejects > s.out_of_range AND s.rejects_share >= p.rejects_share_min
+            AS refused,
+        s.judged AND s.out_of_range > 0 AND s.out_of_range_share >= p.out_of_range_share_min
+            AS beyond,
+        s.judged AND s.corrected > 0 AND s.corrected_share >= p.corrected_share_min AS clock
     FROM (
         SELECT d.*, d.seconds >= q.judged_s_min AS judged,
             d.seconds::float8 / nullif(d.interval_s, 0) AS expected,
             d.missed / greatest(d.seconds::float8 / nullif(d.interval_s, 0), 1) AS missed_share,
-            (d.rejects - d.out_of_range)::float8 / greatest(d.received + d.rejects, 1)
+            (d.rejects - d.out_of_range)::float8 / greatest(d.received::bigint + d.rejects, 1)
                 AS rejects_share,
-            d.out_of_range::float8 / greatest(d.received + d.rejects, 1) AS out_of_range_share,
+            d.out_of_range::float8 / greatest(d.received::bigint + d.rejects, 1)
+                AS out_of_range_share,
             d.corrected::float8 / greatest(d.received, 1) AS corrected_share
         FROM device_day d CROSS JOIN quality_params q
     ) s CROSS JOIN quality_params p
-) j;
+) b;
 
 -- The same for people, with names as they are now. Always name a day or a few: each has a row for
--- every device. Worst first: ORDER BY score DESC.
+-- every device. Worst first: WHERE bad ORDER BY score DESC.
 CREATE VIEW device_quality AS
 SELECT j.day, n.key AS device, c.name AS carrier, t.name AS device_type, s.code AS site,
-       s.name_zh AS site_zh, s.name_en AS site_en, n.state, j.why, j.score, j.received,
+       s.name_zh AS site_zh, s.name_en AS site_en, n.state, j.bad, j.why, j.score, j.received,
        round(j.expected::numeric, 1)::float8 AS expected, j.missed, j.rejects, j.out_of_range,
        j.corrected, j.stuck, j.late, j.redelivered, r.by_reason, j.seconds, j.interval_s,
        j.device AS device_id

@@ -309,8 +309,8 @@ def people(place):
     assert told["gaps"]["bad_days"] == 2
     assert told["silent"]["last_bad_day"] == str(FIRST)
     lines = place.run("--day", str(FIRST), "--site", "s", "--type", "generic.heat").splitlines()
-    assert [line.split()[0] for line in lines[2:]] == ["noisy", "silent", "gaps"]
-    assert "silent, rejects" in lines[2] or "rejects, silent" in lines[2]
+    assert [line.split()[0] for line in lines[2:]] == ["silent", "noisy", "gaps"]
+    assert "rejects, silent (too_often 960)" in lines[3]
     assert place.run("--day", "2020-01-01").strip() == "2020-01-01: no bad device"
     with pytest.raises(BadInput, match=r"--type generic.hear: .*nearest: generic.heat"):
         place.run("--type", "generic.hear")
@@ -351,7 +351,7 @@ async def test_what_a_bad_day_is(place):
             f" VALUES ('2026-03-02', %s, {', '.join(['%s'] * len(names))})",
             number, *(row[name] for name in names),
         )  # fmt: skip
-    found = place.query("SELECT why, score FROM device_day_judged ORDER BY device")
-    assert [why for why, _ in found] == [why for _, why in JUDGED]
-    assert all((score > 0) == bool(why) for why, score in found)
-    assert max(score for _, score in found) == 1
+    found = place.query("SELECT why, score, bad FROM device_day_judged ORDER BY device")
+    assert [why for why, _, _ in found] == [why for _, why in JUDGED]
+    assert all((score > 0) == bool(why) == bad for why, score, bad in found)
+    assert max(score for _, score, _ in found) == 1

@@ -10,24 +10,28 @@ from sizao.topics import CONDITIONS
 
 OFFSET_US = UTC8_MIN * 60 * SECOND_US
 PLACE = roster((0, 60, 2), (0, 60, 2), (0, 60, 1), (0, 60, 0), generation=9)
-SILENT = Day(["silent"], 0, 1440.0, 1440, 0, 0, 0, 0)
-GAPS = Day(["gaps"], 720, 1440.0, 700, 0, 0, 0, 0)
-GOOD = Day([], 1440, 1440.0, 0, 0, 0, 0, 0)
+GOOD = Day(
+    bad_before=False, why=[], received=1440, expected=1440.0, missed=0, rejects=0, out_of_range=0,
+    corrected=0, stuck=0,
+)  # fmt: skip
+SILENT = GOOD._replace(why=["silent"], received=0, missed=1440)
+GAPS = GOOD._replace(why=["gaps"], received=720, missed=700)
+AGAIN = GAPS._replace(bad_before=True)
 
 
-def told(days, before=(), since=(), day=DAY):
-    found = judge(PLACE, day, days, frozenset(before), dict(since), OFFSET_US)
+def told(days, since=(), day=DAY):
+    found = judge(PLACE, day, days, dict(since), OFFSET_US)
     return found, [(one.phase, one.device) for one in found.signals]
 
 
 def test_a_silent_day_is_a_fault_at_once_and_another_when_it_stays():
     assert told({1: SILENT, 2: GAPS})[1] == [(Phase.RAISE, 1)]
-    assert told({1: SILENT, 2: GAPS}, before=[2])[1] == [(Phase.RAISE, 1), (Phase.RAISE, 2)]
-    assert told({2: GAPS}, before=[1])[1] == []
+    assert told({1: SILENT, 2: AGAIN})[1] == [(Phase.RAISE, 1), (Phase.RAISE, 2)]
+    assert told({2: GOOD._replace(bad_before=True)})[1] == []
 
 
 def test_the_onset_is_the_first_bad_day_s_start():
-    found, _ = told({1: SILENT, 2: GAPS}, before=[2])
+    found, _ = told({1: SILENT, 2: AGAIN})
     assert found.begun == {1: DAY, 2: DAY - 1}
     assert [one.onset_us + OFFSET_US for one in found.signals] == [DAY * DAY_US, (DAY - 1) * DAY_US]
     assert {one.event_us + OFFSET_US for one in found.signals} == {(DAY + 1) * DAY_US}
@@ -42,13 +46,13 @@ def test_it_goes_on_while_days_are_bad_and_ends_with_the_first_good_one():
 
 
 def test_one_onset_from_raise_to_clear():
-    raised = judge(PLACE, DAY, {2: GAPS}, frozenset([2]), {}, OFFSET_US)
-    later = judge(PLACE, DAY + 1, {2: GAPS}, frozenset([2]), raised.begun, OFFSET_US)
-    cleared = judge(PLACE, DAY + 2, {2: GOOD}, frozenset([2]), raised.begun, OFFSET_US)
+    raised = judge(PLACE, DAY, {2: AGAIN}, {}, OFFSET_US)
+    later = judge(PLACE, DAY + 1, {2: AGAIN}, raised.begun, OFFSET_US)
+    cleared = judge(PLACE, DAY + 2, {2: GOOD}, raised.begun, OFFSET_US)
     said = [*raised.signals, *later.signals, *cleared.signals]
     assert len({one.onset for one in said}) == 1
     assert len({one.id for one in said}) == 3
-    assert judge(PLACE, DAY, {2: GAPS}, frozenset([2]), {}, OFFSET_US) == raised
+    assert judge(PLACE, DAY, {2: AGAIN}, {}, OFFSET_US) == raised
 
 
 def test_isolated_and_retired_devices_say_nothing_and_what_was_open_ends():
