@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from ingest.quality import DAY_US, Roster
+from ingest.quality import Roster
+from ingest.quality_clock import DAY_US
 from sizao import signal
 from sizao.signal import Evidence, Kind, Phase, Signal, Subject, SubjectType, Tier
 

@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from ingest.quality import Part, State, Writer, begin
+from ingest.quality import State, begin
+from ingest.quality_clock import Part, Writer
 from sizao.errors import BadRecord
 
 LAYOUT = 1

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ingest import quality, rejects
 from ingest.archive_store import Moved
-from ingest.quality import DAY_US, SECOND_US, Roster, State
+from ingest.quality import Roster, State
+from ingest.quality_clock import DAY_US, SECOND_US
 from ingest.quality_fault import FAULTS_MAX, Params, judge
 from ingest.quality_keep import pack, unpack
 from ingest.quality_rows import build, roster
@@ -203,7 +204,7 @@ class Quality:
                 if record.topic == READINGS.name:
                     found = frame.decode(record.value, record.headers)
                     await self._know(state, found.generation)
-                    quality.fold(state, record.partition, found)
+                    quality.fold(state, record.partition, found, record.offset)
                     self._series.rows.inc(found.rows)
                     turn += found.rows
                 else:
@@ -225,14 +226,15 @@ class Quality:
     async def _flush(self, state: State) -> None:
         """Store what is counted, however long the database is away."""
         began_s = clock.monotonic_s()
-        moved = [pair for pair, offset in self._next.items() if offset != self._stored[pair]]
+        reached = {pair: _reached(state, pair, after) for pair, after in self._next.items()}
+        moved = [pair for pair, offset in reached.items() if offset != self._stored[pair]]
         if not moved:
             return
         days, states = await asyncio.to_thread(_settled, state)
         moves = {
             pair: Move(
                 expected=self._stored[pair],
-                next_offset=self._next[pair],
+                next_offset=reached[pair],
                 state=states[pair[1]] if pair[0] == READINGS.name else None,
             )
             for pair in moved
@@ -240,7 +242,7 @@ class Quality:
         flush = partial(self._store.flush, moves, days, dict(state.rejects))
         await self._patiently(flush)
         quality.stored(state)
-        self._stored = dict(self._next)
+        self._stored = reached
         self._series.unknown.inc(state.unknown)
         state.unknown = 0
         self._series.flush.observe(clock.monotonic_s() - began_s)
@@ -303,6 +305,11 @@ class Quality:
             self._producer = producer
         await self._patiently(partial(self._producer.send, records))
         self._series.signals.inc(len(records))
+
+
+def _reached(state: State, pair: Partition, after: int) -> int:
+    topic, number = pair
+    return state.parts[number].next_offset(after) if topic == READINGS.name else after
 
 
 def _settled(state: State) -> tuple[list[bytes], dict[int, bytes]]:

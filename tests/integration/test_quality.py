@@ -20,7 +20,8 @@ from ingest.commands import app
 from ingest.device_types.reasons import Reason
 from ingest.mqtt.message import Message
 from ingest.onboarding import shipped
-from ingest.quality import COUNTS, SECOND_US
+from ingest.quality import COUNTS
+from ingest.quality_clock import SECOND_US
 from ingest.quality_fault import Params
 from ingest.quality_loop import QualitySection
 from ingest.quality_rows import roster

@@ -35,6 +35,8 @@ def listen(state, until_s, *, since_s=0, number=0, step_s=10, **more):
 
 
 def take(state, into=None):
+    for number in state.parts:
+        quality.release(state, number)
     found = totals(quality.settle(state), into)
     quality.stored(state)
     return found
@@ -53,8 +55,21 @@ def test_words_are_counted_once_however_many_readings_they_have():
 def test_points_that_nobody_knows_or_that_live_elsewhere_are_told_apart():
     state = begun(roster((0, 60, 2), (1, 60, 2)), (0, 1))
     quality.fold(state, 0, frame(1, [(1, 0, 1, 0), (3, 0, 1, 0), (99, 0, 1, 0), (0, 0, 1, 0)]))
-    assert state.unknown == 3
     assert take(state).keys() == {(0, 1)}
+    assert state.unknown == 3
+
+
+def test_frames_of_a_second_are_one_however_they_were_fetched():
+    state = begun()
+    for n in range(4):
+        quality.fold(state, 0, frame(1 + n / 4, [(1, 1 + n % 2, 20, 0)]), 100 + n)
+    assert state.parts[0].next_offset(104) == 100
+    assert totals(quality.settle(state)) == {}
+    quality.fold(state, 0, frame(2, [(1, 2, 20, 0)]), 104)
+    assert state.parts[0].next_offset(105) == 104
+    quality.fold(state, 0, frame(3), 105)
+    assert state.parts[0].next_offset(106) == 106
+    assert take(state)[0, 1]["received"] == 3
 
 
 def test_flags_are_counted_by_word():
@@ -236,32 +251,42 @@ ROWS = st.lists(
     max_size=6,
 )
 STEPS = st.lists(
-    st.tuples(st.sampled_from([1, 9, 10, 11, 400, 4_000]), st.integers(0, 1), ROWS, st.booleans()),
+    st.tuples(
+        st.sampled_from([0, 0.25, 1, 9, 10, 11, 400, 4_000]), st.integers(0, 1), ROWS, st.booleans()
+    ),
     max_size=40,
 )
 THREE = roster((0, 60, 2), (1, 700, 2), (0, 3_600, 1), (0, 30, 0))
 
 
+def log_of(steps):
+    """(partition, frame) of steps, by offset."""
+    found, at_s = [], 0
+    for step_s, number, said, _ in steps:
+        at_s += step_s
+        rows = [(point, at_s - back, value, flags) for point, back, value, flags in said]
+        found.append((number, frame(at_s, rows)))
+    return [*found, *((number, frame(at_s + 2 * 86_400)) for number in (0, 1))]
+
+
 @given(STEPS)
 def test_fold_in_pieces_is_fold_whole(steps):
-    """Stored at any point, packed, and begun anew from what was packed."""
-    whole, pieces = begun(THREE, (0, 1)), begun(THREE, (0, 1))
-    found, at_s = {}, 0
-    for step_s, number, rows, stop in steps:
-        at_s += step_s
-        made = frame(
-            at_s, [(point, at_s - back, value, flags) for point, back, value, flags in rows]
-        )
-        for state in (whole, pieces):
-            quality.fold(state, number, made)
-        if stop:
-            take(pieces, found)
+    """Stored at any point, packed, and begun anew there, with what was held read again."""
+    log = log_of(steps)
+    whole, pieces, found = begun(THREE, (0, 1)), begun(THREE, (0, 1)), {}
+    for offset, (number, made) in enumerate(log):
+        quality.fold(whole, number, made, offset)
+        quality.fold(pieces, number, made, offset)
+        if offset < len(steps) and steps[offset][3]:
+            totals(quality.settle(pieces), found)
+            quality.stored(pieces)
             kept = {one: pack(pieces, one) for one in (0, 1)}
+            at = {one: pieces.parts[one].next_offset(offset + 1) for one in (0, 1)}
             pieces = quality.start(THREE, [0, 1], UTC8_MIN)
             unpack(pieces, kept)
-    for state in (whole, pieces):
-        for number in (0, 1):
-            quality.fold(state, number, frame(at_s + 2 * 86_400))  # the end of their day
+            for again, (one, frame_) in enumerate(log[: offset + 1]):
+                if again >= at[one]:
+                    quality.fold(pieces, one, frame_, again)
     assert take(pieces, found) == take(whole)
     assert np.array_equal(whole.value, pieces.value, equal_nan=True)
 

@@ -2,7 +2,7 @@
 
 from fix_quality import DAY, UTC8_MIN, roster
 
-from ingest.quality import DAY_US, SECOND_US
+from ingest.quality_clock import DAY_US, SECOND_US
 from ingest.quality_fault import Day, judge
 from sizao import signal
 from sizao.signal import Phase
