@@ -11,6 +11,7 @@ import typer
 
 from ingest import archive
 from ingest.bridge import body, first_start
+from ingest.credential_commands import credentials
 from ingest.quality_commands import quality_command
 from ingest.register_commands import areas, devices
 from ingest.reject_commands import app as rejects
@@ -28,6 +29,7 @@ app.add_typer(devices, name="devices")
 app.add_typer(rejects, name="rejects")
 app.command("tap")(tap_command)
 app.command("quality")(quality_command)
+devices.add_typer(credentials, name="credentials")
 
 Config = Annotated[
     Path, typer.Option("--config", envvar="SIZAO_CONFIG", help="the settings file (YAML)")

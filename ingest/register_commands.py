@@ -49,7 +49,7 @@ def areas_import(
     dry_run: DryRun = False,  # noqa: FBT002 - typer reads the default from here
 ) -> None:
     """Add and change areas; all of the file or nothing."""
-    with _progress() as step:
+    with progress() as step:
         step(f"reading {file.name}")
         read = geojson.read if file.suffix in geojson.ENDINGS else sheet.read
         rows = read(file, area_rows.LAYOUT)
@@ -63,7 +63,7 @@ def areas_export(
     file: Annotated[Path, typer.Argument(help="to be written (.csv, .geojson)")], config: Config
 ) -> None:
     """Write every area, coordinates in WGS 84."""
-    columns = area_rows.columns(_view(config))
+    columns = area_rows.columns(view_now(config))
     if file.suffix in geojson.ENDINGS:
         geojson.write(file, columns, area_rows.INTEGERS)
     else:
@@ -80,7 +80,7 @@ def devices_import(
     dry_run: DryRun = False,  # noqa: FBT002 - as above
 ) -> None:
     """Add and change devices; all of the file or nothing."""
-    with _progress() as step:
+    with progress() as step:
         step(f"reading {file.name}")
         rows = sheet.read(file, device_rows.LAYOUT)
         decide = partial(device_rows.draft, rows, crs=crs, create_carriers=create_carriers)
@@ -93,7 +93,7 @@ def devices_export(
     file: Annotated[Path, typer.Argument(help="to be written (.csv, .parquet)")], config: Config
 ) -> None:
     """Write every device, coordinates in WGS 84."""
-    columns = device_rows.columns(_view(config))
+    columns = device_rows.columns(view_now(config))
     sheet.write(file, columns, device_rows.LAYOUT)
     typer.echo(f"{file}: {len(columns['key']):,} devices")
 
@@ -202,7 +202,9 @@ def _register(
     return asyncio.run(register(database, decide, cause, dry_run=dry_run, step=step))
 
 
-def _view(config: Path) -> View:
+def view_now(config: Path) -> View:
+    """The registry as it is, without its points. Raises BadInput, Retriable, Permanent."""
+
     async def read() -> View:
         async with connected(load(config, RegisterSettings).database, "export") as connection:
             return await view_of(connection)
@@ -220,17 +222,17 @@ def _tell(file: Path, what: str, outcome: Outcome, *, dry_run: bool) -> None:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def progress() -> Iterator[Callable[[str], None]]:
     """Says on a terminal which step runs and for how long; nothing elsewhere."""
     console = Console(stderr=True)
     shown = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
-    with Progress(*shown, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*shown, console=console, disable=not console.is_terminal) as bar:
 
         def step(text: str) -> None:
-            for task in progress.task_ids:
-                progress.update(task, total=1, completed=1)
-            progress.add_task(text, total=None)
+            for task in bar.task_ids:
+                bar.update(task, total=1, completed=1)
+            bar.add_task(text, total=None)
 
         yield step
-        for task in progress.task_ids:
-            progress.update(task, total=1, completed=1)
+        for task in bar.task_ids:
+            bar.update(task, total=1, completed=1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from ingest.credentials import window
 from ingest.mqtt.client import MqttSettings
 from sizao.db import DatabaseSettings
 from sizao.frame import WRITER_BYTES_MAX
@@ -69,6 +71,41 @@ class BridgeSection(BaseModel):
     alarm_bound: Bound = Bound(messages=50_000)
     telemetry_bound: Bound = Bound(messages=20_000)
     telemetry_budget: TelemetryBudget = TelemetryBudget()
+
+
+def _window(text: str) -> str:
+    window(text)
+    return text
+
+
+class MqttFilesSection(BaseModel):
+    """`mqtt_files:` of the settings file: what the broker reads of users and their rights."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    passwords: Path = Field(description="Mosquitto's password_file")
+    acl: Path = Field(description="Mosquitto's acl_file")
+    window: Annotated[str, AfterValidator(_window)] = Field(
+        default="02:00-04:00", description="when new credentials are put in force"
+    )
+    utc_offset_min: int = Field(default=480, ge=-840, le=840, description="of the window's clock")
+    reload: list[str] = Field(
+        default=["systemctl", "restart", "mosquitto"],
+        min_length=1,
+        max_length=64,
+        description="makes the broker read them; no SIGHUP (deploy/README.md)",
+    )
+    reload_s: int = Field(default=60, ge=1, le=600, description="within so long it is back")
+    device_host: str = Field(default="", description="of the broker for devices; else mqtt.host")
+    device_port: int | None = Field(default=None, ge=1, le=65535, description="else mqtt.port")
+
+
+class CredentialSettings(BaseModel):
+    """Sections of the file that `sizao devices credentials` reads."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    mqtt: MqttSettings = MqttSettings()
+    mqtt_files: MqttFilesSection
 
 
 class BridgeSettings(BaseModel):

@@ -164,17 +164,22 @@ def _too_long(path: Path) -> NoReturn:
 def write(path: Path, columns: dict[str, list[str]], layout: Layout) -> None:
     """Write rows to a `.csv` or `.parquet` file, whole or not at all. Raises BadInput, OSError."""
     if path.suffix == ".csv":
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-        replace(path, text.getvalue().encode())
+        replace(path, csv_of(columns))
     elif path.suffix == ".parquet":
         sink = io.BytesIO()
         parquet.write_table(_table(columns, layout), sink)
         replace(path, sink.getvalue())
     else:
         raise BadInput(f"{path}: expected a name that ends in .csv or .parquet")
+
+
+def csv_of(columns: dict[str, list[str]]) -> bytes:
+    """Rows as CSV, in UTF-8."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return text.getvalue().encode()
 
 
 def _table(columns: dict[str, list[str]], layout: Layout) -> pa.Table:

@@ -18,7 +18,17 @@ from sizao.document import Fault, Located, Model, Path_, one_of, parse, read, va
 from sizao.errors import BadInput
 
 ENVIRONMENT_PREFIX = "SIZAO_"
-SECTIONS = ("kafka", "database", "mqtt", "bridge", "detect", "alert", "archive", "console")
+SECTIONS = (
+    "kafka",
+    "database",
+    "mqtt",
+    "mqtt_files",
+    "bridge",
+    "detect",
+    "alert",
+    "archive",
+    "console",
+)
 """Top-level keys of the settings file; each process reads those that its model names."""
 _SECTIONS = f"expected sections: {', '.join(SECTIONS)}"
 

@@ -43,8 +43,12 @@ class Office:
         self.settings = settings
         self.folder = folder
         self.config = folder / "sizao.yaml"
+        self.configure()
+
+    def configure(self, **sections) -> None:
+        """Write the settings file: the database, and what else a command reads."""
         with self.config.open("w") as file:
-            YAML(typ="safe").dump({"database": settings.model_dump()}, file)
+            YAML(typ="safe").dump({"database": self.settings.model_dump(), **sections}, file)
 
     def file(self, name: str, content: str) -> Path:
         path = self.folder / name

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import secrets
 import signal
 from collections.abc import Mapping
@@ -23,21 +21,16 @@ from deploy.local.places import (
 )
 from deploy.local.ports import Ports
 from deploy.local.process import Child
+from ingest.credentials import SALT_BYTES, hashed
 
 READY_S = 20.0
 SAVE_S = 10.0  # the persistence file must appear so soon after SIGUSR1
 GATE_USER = "sizao-gate"
-# What mosquitto_passwd writes itself ($7$: PBKDF2, SHA-512, 101 rounds): the broker repeats it in
-# its only thread at each CONNECT, so more rounds make a reconnecting district wait.
-ROUNDS = 101
-SALT_BYTES = 12
 
 
 def hash_password(password: str) -> str:
     """Return the entry for Mosquitto's password file."""
-    salt = secrets.token_bytes(SALT_BYTES)
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, ROUNDS)
-    return f"$7${ROUNDS}${base64.b64encode(salt).decode()}${base64.b64encode(digest).decode()}"
+    return hashed(password, secrets.token_bytes(SALT_BYTES))
 
 
 class Mosquitto:
