@@ -96,6 +96,12 @@ class Mosquitto:
             self.child.kill()
             raise
 
+    def relaunch(self) -> None:
+        """Stop and start on the files as they lie there, whoever wrote them last."""
+        program = find_program("mosquitto")
+        self.stop()
+        self._ports.start(self.child, lambda: self._launch(program))
+
     def _launch(self, program: Path) -> None:
         """Write the configuration for the present port, start, wait for a CONNACK."""
         config = self.folder / "mosquitto.conf"

@@ -187,4 +187,4 @@ def test_a_window_that_is_none(text):
 
 def test_the_stall_grows_with_the_lines():
     assert credentials.stall(0) == (0.3, 0.0)
-    assert credentials.stall(400_000) == pytest.approx((1.5, 46.0))
+    assert credentials.stall(400_000) == pytest.approx((1.7, 80.0))
