@@ -192,7 +192,7 @@ def records(place):
         rejects.record(
             Message(b"up/c/telemetry/x", b"raw", at_us, dup=False, epoch=1, packet_id=1),
             Refused(0, (Fault(reason, "", device),), whole=True, devices=()),
-            lane=Lane.TELEMETRY, bridge="t0", partitions=PARTITIONS, count=count,
+            lane=Lane.TELEMETRY, bridge="t0", partitions=PARTITIONS, count=count, stored=b"",
         )
         for at_us, device, reason, count in letters(place)
     ]  # fmt: skip
