@@ -317,6 +317,25 @@ def people(place):
         place.run("--type", "generic.hear")
 
 
+async def test_a_quality_that_cannot_count_holds_up_no_reading(place):
+    place.query("DROP TABLE quality_params CASCADE")
+    _, found = records(place)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", RUN, str(place.config), stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            while b"quality begins again" not in await process.stderr.readline():
+                pass
+        await place.producer.send(found[:600])
+        rows = sum(frame.decode(one.value, one.headers).rows for one in found[:600])
+        await until(lambda: place.query("SELECT count(*) FROM reading") == [(rows,)])
+        assert process.returncode is None
+    finally:
+        process.terminate()
+        await process.communicate()
+
+
 JUDGED = [
     ({}, []),
     ({"received": 0}, []),
