@@ -132,6 +132,10 @@ def test_from_an_unknown_payload_to_the_first_reading(walk):
             return found
 
         assert wait_for(there, LIVE_S - (clock.monotonic_s() - began_s)), "not in ten seconds"
+    _, applied, listed = walk.shell()
+    assert "29 new" in applied
+    assert "acme.smoke" in listed
+    assert "generic.heat" in listed
     assert found == {
         "fire_state": 0.0,
         "smoke_od_per_m": 0.012,
