@@ -183,7 +183,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(district, broker):
     assert line.startswith("sizao.yaml: mqtt_files.passwords: none: no such file")
     configured(district, broker, passwords="p", acl="a", window="2 to 4")
     (line,) = run(*command, "--prune")
-    assert "mqtt_files.window: expected a time of day as 02:00-04:00, got '2 to 4'" in line
+    assert "mqtt_files.window: got '2 to 4', expected a time of day as 02:00-04:00" in line
     district.configure()
     (line,) = run(*command, "--prune")
     assert "mqtt_files" in line
