@@ -288,7 +288,7 @@ async def test_a_broken_type_file_at_the_first_start_starts_nothing(bridge, tmp_
     await bridge._reading
     line = next(n for n, text in enumerate(HEAT.splitlines(), 1) if "unit: degC" in text)
     told = "".join(bridge.log)
-    assert f"heat.yaml:{line}: quantities.temperature_c.unit: unit 'C' does not fit" in told
+    assert f"heat.yaml:{line}: quantities.temperature_c.unit: got 'C', which does not fit" in told
     assert "started" not in told
 
 

@@ -44,6 +44,7 @@ def test_a_server_killed_for_20_s_loses_nothing_acknowledged(stack, receiver, wi
     try:
         load.until(BEFORE_S + DOWN_S)
     finally:
+        starts_us = clock.now_us()
         server.start()
     returned_us = clock.now_us()
     acknowledged = load.acknowledged()
@@ -53,10 +54,14 @@ def test_a_server_killed_for_20_s_loses_nothing_acknowledged(stack, receiver, wi
         return set(acknowledged) - set(stored(stack))
 
     def lost() -> set:
-        """Missing beyond what the broker may lose: what it acknowledged in its last second."""
+        """Missing beyond what the broker may lose: what it acknowledged in its last second.
+
+        What it sent before it died may be read after that, on a busy machine.
+        """
         if name != "mosquitto":
             return missing()
-        return {one for one in missing() if not -1e6 <= acknowledged[one] - killed_us <= 0}
+        may = range(killed_us - 1_000_000, starts_us)
+        return {one for one in missing() if int(acknowledged[one]) not in may}
 
     assert wait_for(lambda: not lost(), 60), describe(lost(), acknowledged, stored(stack))
     if name != "mosquitto":  # its devices say again what it did not acknowledge, as new messages
