@@ -40,14 +40,16 @@ Times = npt.NDArray[np.float64]
 class Budget:
     """How much is let pass: tokens a second, and how many a full bucket holds.
 
-    A carrier that speaks for many may speak for each of them as well: `roster_per_s` a device.
+    A carrier that speaks for many may speak for each of them as well: `roster_per_s` a device, and
+    `roster_burst` after an absence, a day of readings each quarter of an hour.
     """
 
     device_per_s: float = 20.0
     device_burst: float = 10_000.0
     carrier_per_s: float = 200.0
-    carrier_burst: float = 20_000.0
+    carrier_burst: float = 100_000.0
     roster_per_s: float = 0.1
+    roster_burst: float = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Noisy:
     _devices: _Buckets = field(default_factory=_Buckets)
     _carriers: _Buckets = field(default_factory=_Buckets)
     _slots: dict[str, int] = field(default_factory=dict)
-    _per_s: list[float] = field(default_factory=list)
+    _rosters: list[int] = field(default_factory=list)  # by slot: for how many it speaks
     _told: dict[int, _Told] = field(default_factory=dict)
     _told_of_s: float = -math.inf
 
@@ -183,10 +185,11 @@ class Noisy:
             refused = {int(direct[place]): int(mine[place]) for place in over}
         rest = np.flatnonzero(who < 0) if len(others) else others
         if len(rest):
-            self._carriers.grow(len(self._per_s))
+            self._carriers.grow(len(self._rosters))
             mine = -1 - who[rest]
-            per_s = np.array(self._per_s)[mine]
-            fulls = budget.carrier_burst + per_s * self.away_s
+            speaks_for = np.array([self._rosters[slot] for slot in mine.tolist()], np.float64)
+            per_s = budget.carrier_per_s + budget.roster_per_s * speaks_for
+            fulls = budget.carrier_burst + budget.roster_burst * speaks_for + per_s * self.away_s
             over = self._carriers.over(mine, cost[rest], per_s, fulls, now_s)
             refused |= {int(rest[place]): int(who[rest[place]]) for place in over}
         return refused
@@ -199,11 +202,12 @@ class Noisy:
         slot = self._slots.get(carrier)
         if slot is None:
             if len(self._slots) >= CARRIERS_MAX:
-                self._slots, self._per_s, self._carriers = {}, [], _Buckets()
+                self._slots, self._rosters, self._carriers = {}, [], _Buckets()
                 self._told = {key: one for key, one in self._told.items() if key > 0}
             slot = self._slots[carrier] = len(self._slots)
-            speaks_for = len(district.view.roster.get(carrier, ()))
-            self._per_s.append(self.budget.carrier_per_s + self.budget.roster_per_s * speaks_for)
+            self._rosters.append(0)
+        # Each time: a carrier often speaks before its devices are imported.
+        self._rosters[slot] = len(district.view.roster.get(carrier, ()))
         return -1 - slot
 
     def _tell(

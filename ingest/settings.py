@@ -39,10 +39,11 @@ class TelemetryBudget(BaseModel):
     # was off line says in one go, and is half a second of the lane.
     device_per_s: float = Field(default=20.0, gt=0, le=100_000)
     device_burst: int = Field(default=10_000, ge=1_000, le=10_000_000)
-    # Of a gateway with payloads for many devices; a platform may besides speak for each of its
-    # roster every 10 s.
+    # Of a gateway with payloads for many devices: a full bucket holds a day of batches each second.
+    # A platform may besides speak for each of its roster every 10 s, and bring a day of readings
+    # each quarter of an hour of each.
     carrier_per_s: float = Field(default=200.0, gt=0, le=100_000)
-    carrier_burst: int = Field(default=20_000, ge=1_000, le=10_000_000)
+    carrier_burst: int = Field(default=100_000, ge=1_000, le=10_000_000)
 
 
 class BridgeSection(BaseModel):

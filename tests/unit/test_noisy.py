@@ -23,7 +23,12 @@ PLACE = small(
     Device("t2", BATCH, carrier="gw2"),
 )
 BUDGET = Budget(
-    device_per_s=2, device_burst=10, carrier_per_s=4, carrier_burst=20, roster_per_s=0.0
+    device_per_s=2,
+    device_burst=10,
+    carrier_per_s=4,
+    carrier_burst=20,
+    roster_per_s=0.0,
+    roster_burst=0.0,
 )
 HOT = '{"temperature": 50}'
 H1, H2 = "up/c1/telemetry/h1", "up/c1/telemetry/h2"
@@ -76,12 +81,34 @@ def test_what_leads_nowhere_is_its_carrier_s_and_leaves_its_devices_alone():
 
 def test_a_platform_may_speak_for_each_of_its_roster():
     place = small(*(Device(f"t{n}", BATCH, carrier="gw") for n in range(100)))
-    noisy = Noisy(Budget(carrier_per_s=1, carrier_burst=1, roster_per_s=0.5))
-    assert passed(noisy, ["up/gw/telemetry"] * 9, place=place)[0] == 1
-    assert passed(noisy, ["up/gw/telemetry"] * 90, 101.0, place=place)[0] == 1
-    noisy = Noisy(Budget(carrier_per_s=1, carrier_burst=100, roster_per_s=0.5))
-    assert passed(noisy, ["up/gw/telemetry"] * 200, place=place)[0] == 100
-    assert passed(noisy, ["up/gw/telemetry"] * 200, 101.0, place=place)[0] == 51
+    said = ["up/gw/telemetry"] * 200
+    noisy = Noisy(Budget(carrier_per_s=1, carrier_burst=20, roster_per_s=0.5, roster_burst=0.8))
+    assert passed(noisy, said, place=place)[0] == 100
+    assert passed(noisy, said, 101.0, place=place)[0] == 51
+
+
+def test_nor_does_it_matter_that_it_spoke_before_its_devices_were_imported():
+    noisy = Noisy(Budget(carrier_per_s=1, carrier_burst=10, roster_per_s=0.5, roster_burst=1.0))
+    passed(noisy, ["up/gw/telemetry"], 100.0, place=small(Device("h1")))
+    place = small(*(Device(f"t{n}", BATCH, carrier="gw") for n in range(100)))
+    assert passed(noisy, ["up/gw/telemetry"] * 200, 101.0, place=place)[0] == 9 + 51
+
+
+@pytest.mark.parametrize(
+    ("devices", "count", "per_s"),
+    [
+        pytest.param(50_000, 300_000, 20_000, id="a platform after an hour, 6 words each"),
+        pytest.param(50, 86_400, 1_000, id="a gateway after a day, a batch each second"),
+    ],
+)
+def test_who_was_away_loses_nothing(devices, count, per_s):
+    place = small(*(Device(f"t{n}", BATCH, carrier="gw") for n in range(devices)))
+    noisy, now_s = Noisy(Budget()), 100.0
+    for _ in range(0, count, per_s):
+        now_s += 1.0
+        said = [message("up/gw/telemetry", "x" * 3_000)] * per_s
+        heard, told = noisy.admit(place, Lane.TELEMETRY, said, now_s, listening=True)
+        assert (len(heard), told) == (per_s, [])
 
 
 def test_a_registry_s_new_generation_gives_no_new_budget():
