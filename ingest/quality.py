@@ -27,6 +27,7 @@ import numpy.typing as npt
 from ingest.device_types.reasons import Reason
 from ingest.quality_clock import DAY_US, LISTEN_US_MAX, SECOND_US, Part, oldest_us
 from ingest.rejects import Reject
+from ingest.replay import WRITER
 from ingest.rows import storable
 from sizao.frame import Flag, Frame
 from sizao.units import BY_NAME
@@ -177,9 +178,11 @@ def _resized(array: npt.NDArray[np.generic], used: int, size: int) -> npt.NDArra
 
 
 def fold(state: State, number: int, frame: Frame, offset: int = 0) -> None:
-    """One frame of a partition, in log order. One of before 1970 or after 2100 says nothing."""
+    """One frame of a partition, in log order. One of before 1970 or after 2100 says nothing, nor
+    does one of a replay: what it holds was said, and refused, on another day.
+    """
     part = state.parts[number]
-    if not storable(frame):
+    if frame.writer == WRITER or not storable(frame):
         return
     at_us = oldest_us(part, frame)
     if at_us // SECOND_US != part.clock_us // SECOND_US or part.held_rows > HELD_ROWS_MAX:

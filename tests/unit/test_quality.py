@@ -13,6 +13,7 @@ from ingest.device_types.reasons import Reason
 from ingest.quality import STUCK_READINGS_MIN, STUCK_S_MIN
 from ingest.quality_keep import pack, unpack
 from ingest.rejects import Reject
+from ingest.replay import WRITER
 from sizao.errors import BadRecord
 from sizao.frame import Flag
 from sizao.units import Lane
@@ -120,6 +121,16 @@ def test_nor_is_that_of_one_lane_beside_the_other():
     listen(state, 1_800, writer="b0.alarm")
     quality.fold(state, 0, frame(1_800, [(1, 0, 1, 0)]))
     assert take(state)[0, 1]["missed"] == 0
+
+
+def test_a_replay_holds_no_clock_and_its_words_are_not_of_today():
+    state = begun()
+    quality.fold(state, 0, frame(1, [(1, 0, 1, 0)]))
+    listen(state, 600)
+    quality.fold(state, 0, frame(600, [(1, -5 * 86_400, 1, int(Flag.LATE))], writer=WRITER))
+    listen(state, 1_800, since_s=600)
+    one = take(state)[0, 1]
+    assert (one["received"], one["missed"], one["seconds"]) == (1, 29, 1_800)
 
 
 def test_a_writer_that_is_gone_holds_no_clock_for_ever_and_one_that_jumps_drives_nobody_out():
