@@ -78,7 +78,8 @@ def make_command(
         if hand_over is not None and passwords:
             _hand_over(hand_over, view, passwords, settings)
         if changes:
-            _replace(files.waiting, rules.waiting(pending | changes), like=files.passwords)
+            with _undone(hand_over if passwords else None):
+                _replace(files.waiting, rules.waiting(pending | changes), like=files.passwords)
     _tell(hand_over, len(passwords), len(gone), prune=prune)
 
 
@@ -112,6 +113,9 @@ def reload_command(
             typer.echo("nothing waits")
             return
         after = {name for name, word in (live | pending).items() if word != GONE}
+        if settings.mqtt.username not in after:
+            text = f"has no entry of {settings.mqtt.username}, expected the bridge's own"
+            raise BadInput(f"{files.passwords}: {text} (mosquitto_passwd): it would be shut out")
         typer.echo(_prediction(live, pending, len(after), rights_too=fresh != rights))
         wait_min = _opens_in_min(settings)
         if wait_min and not now:
@@ -236,19 +240,36 @@ def _read(path: Path) -> bytes:
 def _replace(path: Path, raw: bytes, *, like: Path) -> None:
     """Write a file whole or not at all. Owner and mode stay, or are those of `like`.
 
-    The broker reads it as its own user.
+    The broker reads it as its own user. Raises Permanent (disk full).
     """
     model = (path if path.exists() else like).stat()
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        os.fchown(handle, model.st_uid, model.st_gid)
-        os.fchmod(handle, model.st_mode & 0o777)
-        file.write(raw)
-        file.flush()
-        os.fsync(handle)
-    fresh.replace(path)
+    with _undone(fresh):
+        with os.fdopen(handle, "wb") as file:
+            os.fchown(handle, model.st_uid, model.st_gid)
+            os.fchmod(handle, model.st_mode & 0o777)
+            file.write(raw)
+            file.flush()
+            os.fsync(handle)
+        fresh.replace(path)
+
+
+@contextmanager
+def _undone(path: Path | None) -> Iterator[None]:
+    """If what follows fails, the file is removed: half of it, or passwords that nobody knows of.
+
+    An OSError becomes Permanent.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if path is not None:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise Permanent(f"{path}: cannot be written: {error.strerror}") from error
+        raise
 
 
 def _hand_over(
@@ -264,7 +285,7 @@ def _hand_over(
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise BadInput(f"{path}: is there already, expected a new name") from None
-    with os.fdopen(handle, "wb") as file:
+    with _undone(path), os.fdopen(handle, "wb") as file:
         file.write(sheet.csv_of(columns))
         file.flush()
         os.fsync(handle)

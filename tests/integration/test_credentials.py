@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import resource
 from contextlib import ExitStack, closing
 
 import pytest
@@ -156,6 +157,34 @@ def test_a_reload_waits_for_its_window_and_gives_the_old_files_back(district, br
     assert "in force" in credentials(district, "reload")
     assert [file.read_bytes() for file in files] != before
     assert not (broker.folder / "passwords.next").exists()
+
+
+def test_a_reload_that_would_shut_the_bridge_out_is_refused(district, broker):
+    credentials(district, "--missing", "--hand-over", district.folder / "new.csv")
+    passwords = broker.folder / "passwords"
+    others = [line for line in passwords.read_text().splitlines() if not line.startswith(BRIDGE)]
+    passwords.write_text("".join(f"{line}\n" for line in others))
+    before = passwords.read_bytes()
+    (line,) = district.refused("devices", "credentials", "reload", "--now")
+    assert "passwords: has no entry of bridge, expected the bridge's own" in line
+    assert passwords.read_bytes() == before
+
+
+@pytest.mark.parametrize("space", [200, 2_200])
+def test_a_full_disk_leaves_nothing_behind(district, broker, space):
+    """Full while the installer's file is written, and while the broker's is."""
+    file = district.folder / "new.csv"
+    before = {one.name for one in broker.folder.iterdir()}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (space, limits[1]))
+    try:
+        with pytest.raises(Permanent, match="cannot be written: File too large"):
+            credentials(district, "--missing", "--hand-over", file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not file.exists()
+    assert {one.name for one in broker.folder.iterdir()} <= before | {"mosquitto.db"}
+    assert credentials(district, "--missing", "--hand-over", file).startswith("20 new passwords")
 
 
 def utc_us(time):
