@@ -375,3 +375,20 @@ async def test_what_a_bad_day_is(place):
     assert [why for why, _, _ in found] == [why for _, why in JUDGED]
     assert all((score > 0) == bool(why) == bad for why, score, bad in found)
     assert max(score for _, score, _ in found) == 1
+
+
+async def test_a_long_report_is_not_cut_off_by_the_limit_of_a_statement(place):
+    quick = place.settings.database.model_copy(update={"statement_timeout_ms": 100})
+    settings = place.settings.model_copy(update={"database": quick})
+    place.config.write_text(settings.model_dump_json())
+    waits = (
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'sizao-quality'"
+        " AND wait_event_type = 'Lock' AND clock_timestamp() - query_start > '200ms'"
+    )
+    async with await psycopg.AsyncConnection.connect(place.dsn) as other:
+        await other.execute("LOCK TABLE device_day")
+        async with asyncio.TaskGroup() as group:
+            said = group.create_task(asyncio.to_thread(place.run))
+            await until(lambda: said.done() or place.query(waits))
+            await other.commit()
+    assert said.result().strip() == "no day is counted yet; `sizao archive` counts"
