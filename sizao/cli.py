@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 lost progress (restart me).
 from __future__ import annotations
 
 import asyncio
+import io
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -97,6 +98,9 @@ def assemble() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; our errors become one line on standard error and an exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal in GBK has no sign for some of what devices say: escaped, it ends no command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         assemble()(standalone_mode=True)
     except BadInput as error:
