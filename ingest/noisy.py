@@ -45,7 +45,7 @@ class Budget:
     """
 
     device_per_s: float = 20.0
-    device_burst: float = 10_000.0
+    device_burst: float = 100_000.0
     carrier_per_s: float = 200.0
     carrier_burst: float = 100_000.0
     roster_per_s: float = 0.1

@@ -35,10 +35,10 @@ class TelemetryBudget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     # The fastest sensor of a district measures once a second; a hundredth of what the lane can
-    # carry does nobody harm. A full bucket holds a day of readings each 10 s, which a device that
-    # was off line says in one go, and is half a second of the lane.
+    # carry does nobody harm. A full bucket holds a day of such readings, which a device that was
+    # off line says in one go, and is a few seconds of the lane.
     device_per_s: float = Field(default=20.0, gt=0, le=100_000)
-    device_burst: int = Field(default=10_000, ge=1_000, le=10_000_000)
+    device_burst: int = Field(default=100_000, ge=1_000, le=10_000_000)
     # Of a gateway with payloads for many devices: a full bucket holds a day of batches each second.
     # A platform may besides speak for each of its roster every 10 s, and bring a day of readings
     # each quarter of an hour of each.

@@ -372,6 +372,7 @@ async def make_topics(
 def _new_topic(topic: Topic, partitions: int, replication: int) -> NewTopic:
     config = {
         "retention.ms": str(topic.retention_ms),
+        "retention.bytes": str(topic.retention_bytes),
         "max.message.bytes": str(topic.record_bytes_max),
         "message.timestamp.type": "CreateTime",
         # A bridge's stamps never go back: once its clock was an hour ahead, so are they until the

@@ -14,12 +14,16 @@ _KB = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topic:
-    """One Kafka topic. `by_site`: partition = the partition of the record's site."""
+    """One Kafka topic. `by_site`: partition = the partition of the record's site.
+
+    `retention_bytes`: of a partition, whichever is reached first; -1 for no bound but time.
+    """
 
     name: str
     by_site: bool
     retention_ms: int
     record_bytes_max: int
+    retention_bytes: int = -1
 
 
 READINGS = Topic(
@@ -40,8 +44,14 @@ INCIDENTS = Topic(
 COMMANDS = Topic(
     name="sizao.commands.v1", by_site=False, retention_ms=7 * _DAY_MS, record_bytes_max=64 * _KB
 )
+# One device that says garbage a thousand times a second writes 38 GB a day here: bounded by time
+# alone, it filled the disk that the alarms stand on.
 REJECTS = Topic(
-    name="sizao.rejects.v1", by_site=False, retention_ms=14 * _DAY_MS, record_bytes_max=2048 * _KB
+    name="sizao.rejects.v1",
+    by_site=False,
+    retention_ms=14 * _DAY_MS,
+    record_bytes_max=2048 * _KB,
+    retention_bytes=4 * 1024 * 1024 * _KB,
 )
 
 TOPICS: tuple[Topic, ...] = (

@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from fix_registry import PLACES, change
 from fix_topics import forget, renew
 
@@ -10,6 +12,7 @@ from ingest.type_store import catalogue
 from sizao import cli, db
 from sizao.errors import BadInput
 from sizao.registry.load import load
+from sizao.topics import ALARMS, REJECTS
 from sizao.units import BY_NAME
 
 
@@ -83,3 +86,21 @@ def test_it_stores_the_detectors_that_are_there_each_time_anew(config, settings)
     assert "gone" in asyncio.run(stored(change))
     cli.migrate_command(config, None)
     assert asyncio.run(stored()) == shipped
+
+
+async def test_dead_letters_are_bounded_by_size_and_alarms_are_not(clean_topics):
+    wanted = [ConfigResource(ConfigResourceType.TOPIC, topic.name) for topic in (REJECTS, ALARMS)]
+    admin = AIOKafkaAdminClient(bootstrap_servers=clean_topics.bootstrap)
+    await admin.start()
+    try:
+        answers = await admin.describe_configs(wanted)
+    finally:
+        await admin.close()
+    found = {
+        resource[3]: {entry[0]: entry[1] for entry in resource[4]}
+        for answer in answers
+        for resource in answer.resources
+    }
+    assert found[REJECTS.name]["retention.bytes"] == str(4 << 30)
+    assert found[REJECTS.name]["retention.ms"] == str(14 * 86_400_000)
+    assert found[ALARMS.name]["retention.bytes"] == "-1"
