@@ -72,7 +72,8 @@ def test_a_senml_value_of_the_wrong_kind_costs_its_record_alone(record):
         [{"n": "temp", "v": 1, "must_": 1}],
         [{"bver": 11, "n": "temp", "v": 1}],
         [{"bver": 10.5, "n": "temp", "v": 1}],
-        [{"t": "now", "n": "temp", "v": 1}],
+        [{"bt": "now", "n": "temp", "v": 1}],
+        [{"bn": URN, "n": 3, "v": 1}],
         [{"bn": URN, "n": "other", "v": 1}],
     ],
 )
@@ -80,6 +81,59 @@ def test_what_is_no_senml_is_refused_whole(pack):
     _, faults, decoded = run(SENML, pack, lane=ALARM, topic="up/c1/alarm")
     assert decoded.refused[0].whole
     assert {reason for _, reason in faults} <= {"not_decoded", "missing_field"}
+
+
+FIRE = {"bn": URN, "n": "fire", "vb": True}
+
+
+@pytest.mark.parametrize(
+    ("record", "fault"),
+    [
+        ({"n": "temp", "t": "now", "v": 3}, ("time", "bad_time")),
+        ({"n": "temp", "u": 7, "v": 3}, ("temperature_c", "wrong_type")),
+        ({"n": ["temp"], "v": 3}, ("key", "missing_field")),
+        ("temp", ("key", "missing_field")),
+        ({"n": "temp", "u": None, "t": None, "s": "?", "ut": "?", "bt": None, "v": 3}, None),
+    ],
+)
+def test_a_bad_senml_record_costs_itself_and_not_the_fire_beside_it(record, fault):
+    rows, faults, decoded = senml(FIRE, record)
+    assert ("fire_state", 1.0) in rows
+    assert faults == ({fault} if fault else set())
+    assert (("temperature_c", 3.0) in rows) is (fault in (None, ("time", "bad_time")))
+    assert not any(one.whole for one in decoded.refused)
+
+
+def test_a_senml_record_that_cannot_be_read_leaves_a_trace_on_a_topic_with_a_key():
+    keyed = SENML.replace("up/{carrier}/alarm", "up/{carrier}/alarm/{key}")
+    rows, faults, decoded = run(keyed, [{"n": "fire", "vb": True}, 3], lane=ALARM)
+    assert ("d1", "fire_state", 1.0) in rows
+    assert ("fire_state", "wrong_type") in faults
+    assert decoded.refused[0].unread
+
+
+@pytest.mark.parametrize(
+    ("head", "tail"), [("d1", "/fire"), ("d1/", "fire"), ("d1", ":fire"), ("d1", "_fire")]
+)
+def test_senml_names_are_one_text_wherever_they_are_cut(head, tail):
+    pack = [{"bn": f"urn:dev:mac:{head}", "n": tail, "vb": True}]
+    rows, faults, _ = run(SENML, pack, lane=ALARM, topic="up/c1/alarm")
+    assert ("d1", "fire_state", 1.0) in rows
+    assert not faults
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+@pytest.mark.parametrize(
+    "body",
+    ['"bt": {}, "n": "temp", "v": 1', '"bv": 1.5, "n": "temp", "v": {}',
+     '"bv": {}, "n": "temp", "v": 1.5', '"n": "temp", "v": {}', '"n": "temp", "v": 1, "t": {}',
+     '"bs": {}, "n": "temp", "v": 1'],
+)  # fmt: skip
+def test_a_number_of_hundreds_of_digits_is_refused_and_ends_nothing(body, sign):
+    said = body.format(f"{sign}1{'0' * 400}")
+    raw = f'[{{"bn": "{URN}", "n": "fire", "vb": true}}, {{{said}}}]'
+    rows, _, _ = run(SENML, raw, lane=ALARM, topic="up/c1/alarm")
+    assert ("d1", "fire_state", 1.0) in rows
 
 
 def test_a_senml_record_of_nobody():
