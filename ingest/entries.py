@@ -185,6 +185,8 @@ def _why_untaken(
         refusal = district.refusal_of(route.roster, str(key))
         assert refusal is not None
         return Fault(refusal.reason, shown, refusal.device)
+    if district.is_broken(district.type_of[device]):
+        return Fault(Reason.BROKEN_TYPE, shown, device)
     if district.type_of[device] not in types:
         return Fault(Reason.WRONG_TOPIC, shown, device)
     return Fault(Reason.MISSING_FIELD if why is None else why.reason, shown, device)

@@ -50,7 +50,7 @@ class Route(NamedTuple):
 
 
 class Pattern(NamedTuple):
-    """A topic pattern and the ids of the readers that have it."""
+    """A topic pattern and the ids of the readers that have it; a broken type has no such reader."""
 
     levels: tuple[str, ...]
     readers: frozenset[int]
@@ -119,10 +119,13 @@ class District:
             if not others or key in roster:
                 return self._device(roster, key, _readers(keyed))
         here = self.carrier_types.get(carrier, frozenset())
-        readers = [reader for kind, reader in _readers(others).items() if kind in here]
+        named = {kind: reader for kind, reader in _readers(others).items() if kind in here}
+        readers = sorted(reader for reader in named.values() if reader in self.readers)
+        if not readers and named:
+            return Refusal(Reason.BROKEN_TYPE, "; ".join(map(self.name_of, sorted(named))), 0)
         if not readers:
             return Refusal(Reason.WRONG_TOPIC, "no device of this carrier speaks here", 0)
-        self.routes.append(Route(roster, tuple(sorted(readers))))
+        self.routes.append(Route(roster, tuple(readers)))
         return -len(self.routes)
 
     def _device(
@@ -133,7 +136,7 @@ class District:
             return refused
         device = roster[key]
         kind = self.type_of[device]
-        if kind * PARTS not in self.readers:
+        if self.is_broken(kind):
             return Refusal(Reason.BROKEN_TYPE, self.name_of(kind), device)
         if kind not in readers:
             return Refusal(Reason.WRONG_TOPIC, f"its type is {self.name_of(kind)}", device)
@@ -148,6 +151,10 @@ class District:
         if not self.in_service[device]:
             return Refusal(Reason.NOT_IN_SERVICE, self.view.device_state[device], device)
         return None
+
+    def is_broken(self, kind: int) -> bool:
+        """Whether nobody here can read what devices of this type say."""
+        return kind * PARTS not in self.readers
 
     def name_of(self, kind: int) -> str:
         """Name of a type id."""
@@ -185,19 +192,24 @@ def fits(pattern: Sequence[str], levels: Sequence[str]) -> bool:
 def district(view: View) -> District:
     """Compile what a view holds. A type that does not compile is named in `broken`, never raised.
 
+    A type without devices, or that does not compile, has its topics all the same: what is said
+    there may be an alarm, and a topic that nobody subscribes to is acknowledged and gone.
+
     Takes seconds at 400,000 devices: call it off the event loop.
     """
     readers: dict[int, payload.Reader] = {}
     broken: dict[str, str] = {}
-    in_use = set(view.device_type[view.device_live].tolist())
+    topics: list[tuple[int, str, Lane]] = []
     for kind, entry in sorted(view.types.items()):
-        if kind not in in_use:
-            continue
         try:
             parts = compile_type(entry.document, entry.name)
-            readers |= {kind * PARTS + part: payload.reader(one) for part, one in enumerate(parts)}
         except BadInput as error:
             broken[entry.name] = str(error)
+            topics += [(kind * PARTS, *topic) for topic in load.topics_of(entry.document)]
+            continue
+        for number, one in enumerate(parts, kind * PARTS):
+            readers[number] = payload.reader(one)
+            topics += [(number, *topic) for topic in one.patterns]
     states = np.array(view.device_state, dtype=object)
     out = (states == LifeState.PLANNED) | (states == LifeState.RETIRED)
     keys = frozenset(key for roster in view.roster.values() for key in roster)
@@ -205,7 +217,7 @@ def district(view: View) -> District:
         view=view,
         readers=readers,
         broken=broken,
-        patterns=_patterns(readers, broken),
+        patterns=_patterns(topics, broken),
         keys=keys,
         in_service=view.device_live & ~out,
         lel_ppm=np.array(LEL_PPM)[view.device_gas],
@@ -229,13 +241,12 @@ def _carrier_types(view: View) -> dict[str, frozenset[int]]:
 
 
 def _patterns(
-    readers: dict[int, payload.Reader], broken: dict[str, str]
+    topics: Iterable[tuple[int, str, Lane]], broken: dict[str, str]
 ) -> dict[Lane, tuple[Pattern, ...]]:
     """Patterns by lane. Where two types disagree on the lane of a topic, the alarm lane has it."""
     types: dict[tuple[Lane, str], set[int]] = {}
-    for number, reader in readers.items():
-        for pattern, lane in reader.compiled.patterns:
-            types.setdefault((lane, pattern), set()).add(number)
+    for number, pattern, lane in topics:
+        types.setdefault((lane, pattern), set()).add(number)
     alarms = [pattern for lane, pattern in types if lane is Lane.ALARM]
     for lane, pattern in list(types):
         if lane is Lane.TELEMETRY and any(load.overlap(pattern, alarm) for alarm in alarms):

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from itertools import combinations
 
+from pydantic import ValidationError
+
 from ingest.device_types.consistency import faults as faults_between
 from ingest.device_types.salvage import salvage
-from ingest.device_types.schema import CARRIER, KEY, DeviceType
+from ingest.device_types.schema import CARRIER, KEY, DeviceType, Topic
 from sizao.document import Fault, parse
 from sizao.errors import BadInput
+from sizao.units import Lane
 
 NOWHERE: Mapping[str, str] = {}
 # Nothing else in a file refers to these, so the rest can be checked without them.
@@ -41,6 +44,28 @@ def _load(text: str, name: str) -> DeviceType:
     if faults or sound is None:
         raise BadInput("\n".join(located.told(name, faults)))
     return sound.model
+
+
+def topics_of(text: str) -> list[tuple[str, Lane]]:
+    """Pattern and lane of the topics of a document that may be broken; [] where it has none.
+
+    The lane is alarm where the document names none that is known: it may never be shed.
+    """
+    try:
+        data = parse(text, "device type").data
+    except BadInput:
+        return []
+    topics = data.get("topics") if isinstance(data, dict) else None
+    found = []
+    for said in topics if isinstance(topics, list) else []:
+        topic = said if isinstance(said, dict) else {"pattern": said}
+        lane = Lane.TELEMETRY if topic.get("lane") == Lane.TELEMETRY else Lane.ALARM
+        try:
+            known = Topic.model_validate({"pattern": topic.get("pattern"), "lane": lane})
+        except ValidationError:
+            continue
+        found.append((known.pattern, lane))
+    return found
 
 
 def conflicts(types: Mapping[str, DeviceType], texts: Mapping[str, str] = NOWHERE) -> list[str]:

@@ -67,10 +67,17 @@ def test_a_key_that_is_no_level_of_a_topic_taps_the_carrier():
     assert tap.filters_of(place, tap.target(place.view, "a/b", "")) == ("up/c1/telemetry/+",)
 
 
-def test_a_device_of_a_broken_type_has_no_topic_and_is_told_why():
-    place = small(Device("h1", HEAT.replace("unit: degC", "unit: C")))
-    with pytest.raises(BadInput, match="does not fit"):
+def test_a_device_of_a_broken_type_is_told_why():
+    text = HEAT.replace("unit: degC", "unit: C")
+    place = small(Device("h1", text.replace("pattern:", "topic:")))
+    with pytest.raises(BadInput, match="expected this key"):
         tap.filters_of(place, tap.target(place.view, "h1", ""))
+    # With its topics, what it says is shown as it came.
+    place = small(Device("h1", text))
+    one = tap.target(place.view, "h1", "")
+    assert tap.filters_of(place, one) == ("up/c1/telemetry/h1",)
+    said = tap.shown(place, message("up/c1/telemetry/h1", "{}"), one)
+    assert said.refused == ["broken_type: type.1 (h1)"]
 
 
 def test_of_a_batch_only_the_devices_own_words():
