@@ -18,6 +18,7 @@ from ingest.device_types.reasons import Reason
 from ingest.device_types.times import times_us
 from ingest.device_types.verdicts import ABSENT, Floats, Verdicts
 from ingest.mqtt.message import Message
+from ingest.others import Others, Read
 from ingest.refused import Fault, Faults
 from ingest.routes import PARTS, District, Refusal, Route
 
@@ -58,20 +59,6 @@ def direct(
         yield _judged(district, reader.compiled, columns, spoken, None)
 
 
-class _Read(NamedTuple):
-    """What one reader read. `device`: of the roster and in service, of whatever type; else 0."""
-
-    number: int
-    columns: Columns
-    payload: Ints
-    device: Ints
-
-    @property
-    def kind(self) -> int:
-        """Id of the reader's type."""
-        return self.number // PARTS
-
-
 class _Spoken(NamedTuple):
     """Whose entries these are, and when they arrived."""
 
@@ -96,7 +83,7 @@ def routed(
     """
     payloads = [messages[index].payload for index in indexes]
     message_of = np.array(indexes, np.int32)
-    reads: list[_Read] = []
+    reads: list[Read] = []
     refusals: dict[int, dict[int, Refusal]] = {}
     for number in route.readers:
         parts, refused = district.readers[number].read(payloads)
@@ -118,7 +105,7 @@ def routed(
             faults.whole(indexes[place], Fault(*next(iter(whys.values()))))
 
 
-def _read(district: District, route: Route, number: int, columns: Columns) -> _Read:
+def _read(district: District, route: Route, number: int, columns: Columns) -> Read:
     key_slot, roster = district.readers[number].compiled.key_slot, route.roster
     assert key_slot is not None
     found = [
@@ -127,7 +114,7 @@ def _read(district: District, route: Route, number: int, columns: Columns) -> _R
     ]
     device = np.array(found, np.int32)
     device[~district.in_service[device]] = 0
-    return _Read(number, columns, np.array(columns.payload, np.int32), device)
+    return Read(number, columns, np.array(columns.payload, np.int32), device)
 
 
 def _numbered(roster: Mapping[str, int], key: object) -> int:
@@ -139,7 +126,7 @@ def _numbered(roster: Mapping[str, int], key: object) -> int:
 def _untaken(
     district: District,
     route: Route,
-    reads: list[_Read],
+    reads: list[Read],
     refusals: Mapping[int, Mapping[int, Refusal]],
     message_of: Ints,
     faults: Faults,
@@ -153,14 +140,19 @@ def _untaken(
     types = route.types
     mine = [district.view.device_type[one.device] == one.kind for one in reads]
     taken = joined([pair[own] for pair, own in zip(pairs, mine, strict=True)], np.int64)
+    others: Others | None = None
     for one, pair, own in zip(reads, pairs, mine, strict=True):
         compiled = district.readers[one.number].compiled
         assert compiled.key_slot is not None
         keys = one.columns.slots[compiled.key_slot]
         rest = np.flatnonzero(~own)
         rest = rest[~np.isin(pair[rest], taken)]
+        if len(rest) and others is None and len(route.readers) > 1:
+            others = Others(district, reads, mine)
         for place in rest.tolist():
             payload, device = int(one.payload[place]), int(one.device[place])
+            if not device and others is not None and others.have(one, place):
+                continue
             alarm = bool(device) or compiled.says_alarms
             why = refusals.get(payload, {}).get(district.type_of[device])
             fault = _why_untaken(district, route, types, keys[place], device, why)
