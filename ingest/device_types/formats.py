@@ -54,8 +54,12 @@ def _lenient(payload: bytes) -> Any:
             return match[0]
         return b"NaN" if match[2].lower() == b"nan" else match[1] + b"Infinity"
 
+    # Noise has neither word, and searching it by pattern cost 1 ms for 16 KiB.
+    lower = payload.lower()
+    if b"nan" in lower or b"inf" in lower:
+        payload = _NOT_FINITE.sub(finite, payload)
     try:
-        return json.loads(_NOT_FINITE.sub(finite, payload).decode())
+        return json.loads(payload.decode())
     except RecursionError as error:
         raise ValueError("nested beyond reason") from error
 

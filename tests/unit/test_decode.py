@@ -238,6 +238,13 @@ def test_two_types_that_disagree_on_a_lane_leave_the_topic_to_the_alarm_lane():
     assert shown(place.view, got) == [("a", "temperature_c", 1.0)]
 
 
+def test_noise_is_not_searched_for_words_that_it_has_not(monkeypatch):
+    monkeypatch.setattr(formats, "_NOT_FINITE", None)
+    for noise in (b"[" * 16_000, b'{"a":' + b'"\\"' * 5_000, b'["' + b"a" * 200_000, b"\xff"):
+        with pytest.raises(ValueError, match=r"\w"):
+            parse(noise)
+
+
 def test_a_type_that_does_not_compile_is_named():
     assert list(DISTRICT.broken) == ["type.5"]
 
