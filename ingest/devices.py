@@ -16,7 +16,7 @@ import numpy as np
 from ingest import positions
 from ingest.coordinates import Crs, Pair
 from ingest.device_types.load import load
-from ingest.device_types.schema import DeviceType
+from ingest.device_types.schema import DeviceType, Format
 from ingest.draft import Draft
 from ingest.positions import Positions
 from ingest.sheet import Layout, Sheet
@@ -31,6 +31,7 @@ LAYOUT = Layout(
     numbers=("lon", "lat"),
 )
 KEY_MAX = 128
+_EUI = re.compile(r"[0-9A-Fa-f]{2}(?:[-: ]?[0-9A-Fa-f]{2}){7}")
 _TOPIC_LEVEL = re.compile(r"[^/+#\x00-\x1f\x7f-\x9f]+")
 
 
@@ -94,6 +95,7 @@ def draft(sheet: Sheet, view: View, crs: Crs | None, *, create_carriers: bool) -
     old = [known.row(device) if device else None for device in ids]
     _check_keys(sheet)
     _check_names(sheet, known, create_carriers=create_carriers)
+    _check_euis(sheet, known, old)
     _check_words(sheet, old)
     _check_heat(sheet, known, old)
     _check_gas(sheet, known, old)
@@ -141,6 +143,18 @@ def _check_names(sheet: Sheet, known: Known, *, create_carriers: bool) -> None:
         elif not known.site(known.areas[code]):
             level = known.view.areas[known.areas[code]].level
             sheet.faults.add(place, "area", f"{code} ({level}) lies in no site, expected one")
+
+
+def _check_euis(sheet: Sheet, known: Known, old: Sequence[DeviceRow | None]) -> None:
+    """A label has the DevEUI in capitals, its uplinks in small letters: nobody would know them."""
+    cells = zip(sheet.cells("key"), sheet.column("type"), old, strict=True)
+    for (place, cell), name, before in cells:
+        if before is not None or not _EUI.fullmatch(cell) or name not in known.types:
+            continue
+        said = re.sub("[-: ]", "", cell).lower()
+        if said != cell and known.type(name).format is Format.LORAWAN:
+            text = f"got {cell!r}, expected the DevEUI as network servers say it: {said}"
+            sheet.faults.add(place, "key", text)
 
 
 def _check_words(sheet: Sheet, old: Sequence[DeviceRow | None]) -> None:
