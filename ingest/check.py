@@ -16,7 +16,7 @@ from ingest.mqtt.message import Message
 from ingest.onboarding import Document, points_needed
 from ingest.refused import Refused
 from ingest.routes import carrier_of, district, fits
-from sizao.document import parse
+from sizao.document import Fault, parse
 from sizao.errors import BadInput
 from sizao.registry import model
 from sizao.units import BY_CODE, GASES, Lane
@@ -53,9 +53,20 @@ def check(documents: list[Document]) -> list[str]:
         except BadInput as error:
             wrong += str(error).splitlines()
             continue
+        wrong += parse(text, name).told(name, _never_read(types[name]))
         for index, proof in enumerate(proofs(types[name], text)):
             wrong += [f"{name}:{proof.line}: examples.{index}: {fault}" for fault in proof.faults]
     return wrong + conflicts(types, dict(documents))
+
+
+def _never_read(device_type: DeviceType) -> list[Fault]:
+    """Quantities that stand on no topic. No fault of a file that is in force: it reads the rest."""
+    read = {name for topic in device_type.topics for name in device_type.of_topic(topic)}
+    return [
+        (("topics",), f"got none with {name}, which is mapped; expected it on one of them")
+        for name in device_type.quantities
+        if name not in read
+    ]
 
 
 def proofs(device_type: DeviceType, text: str) -> list[Proof]:

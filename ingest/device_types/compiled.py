@@ -10,6 +10,7 @@ from typing import Any
 from ingest.device_types import pointer
 from ingest.device_types.binary import Binary, binary
 from ingest.device_types.codecs import CODECS
+from ingest.device_types.layout import Kind
 from ingest.device_types.load import load
 from ingest.device_types.pointer import Way
 from ingest.device_types.schema import (
@@ -180,6 +181,7 @@ def _field(
         if bound is not None:
             bounds[index] = nearer(bounds[index], bound * factor + shift)
     is_text = measure.text or device_type.format is Format.PLAIN
+    is_text = is_text or _in_letters(device_type, measure)
     words = dict.fromkeys((wire for wire in measure.broken if isinstance(wire, str)), BROKEN)
     words |= dict.fromkeys((wire for wire in measure.absent if isinstance(wire, str)), ABSENT)
     return Field(
@@ -202,6 +204,12 @@ def _field(
         when=None if measure.when is None else slot(measure.when.pointer),
         deciders=deciders,
     )
+
+
+def _in_letters(device_type: DeviceType, measure: Measure) -> bool:
+    """Whether it is a field of packed bytes that need not hold a number."""
+    kinds = {} if device_type.layout is None else device_type.layout.kinds()
+    return kinds.get((measure.pointer or "").removeprefix("/")) in {Kind.TEXT, Kind.HEX, Kind.BCD}
 
 
 def _table(name: str, measure: Measure) -> dict[tuple[type, object], tuple[int, float]]:

@@ -132,13 +132,14 @@ def decided(field: Field, deciders: Sequence[Any], verdicts: Verdicts, values: F
     """Keep what the deciding field says is there; in place.
 
     What it says of another quantity does not apply here, which is no fault; what nobody knows is
-    one, for it may have said that this is a fire.
+    one, for it may have said that this is a fire. So is a value whose deciding field is not there,
+    of an optional quantity too.
     """
     for place, wire in enumerate(map(_whole, deciders)):
         if isinstance(wire, Bad):
             verdict = wire.verdict
         elif wire is None:
-            verdict = ABSENT if field.optional else MISSING
+            verdict = ABSENT if field.optional and verdicts[place] == ABSENT else MISSING
         elif not isinstance(wire, bool | int | str):
             verdict = WRONG
         else:

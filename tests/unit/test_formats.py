@@ -91,6 +91,17 @@ def test_a_field_decides_what_the_rest_means():
     assert said({}, 1)[1] == {("fire_state", "wrong_type"), ("temperature_c", "wrong_type")}
 
 
+def test_an_optional_value_whose_deciding_field_is_missing_may_be_a_fire():
+    text = KINDS.replace("{0: normal, 1: alarm}", "{0: normal, 1: alarm}\n    optional: yes")
+
+    def said(payload):
+        return {fault for fault in run(text, payload, lane=ALARM)[1] if fault[0] == "fire_state"}
+
+    assert said({"value": 1}) == {("fire_state", "missing_field")}
+    assert said({"value": "?"}) == {("fire_state", "missing_field")}
+    assert said({}) == said({"value": None}) == said({"kind": "temp", "value": 1}) == set()
+
+
 def test_each_item_is_a_device_and_the_root_has_the_time():
     said = {"at": "20260301160000", "parts": [{"part": 1, "state": 1}, {"part": "b", "state": 0}]}
     rows, faults, decoded = run(PARTS, said, lane=ALARM, topic="up/c1/alarm", devices=("1", "b"))
@@ -166,6 +177,14 @@ def test_each_topic_has_its_own_quantities():
     assert said(TELEMETRY, "temperature", "nan") == ([], {"not_finite"})
     assert said(TELEMETRY, "temperature", b"\xff") == ([], {"not_decoded"})
     assert said(TELEMETRY, "status", b"\xff") == ([], set())
+
+
+def test_a_quantity_that_stands_on_no_topic_would_never_be_read():
+    text = NODE.replace("quantities: [fire_state]", "quantities: []", 1)
+    assert any(
+        "topics: got none with fire_state, which is mapped" in fault
+        for fault in check([("n.yaml", text)])
+    )
 
 
 def test_a_topic_that_carries_an_alarm_is_of_the_alarm_lane():

@@ -265,3 +265,25 @@ def test_an_uplink_that_a_person_made_up_is_no_fire():
     _, faults, decoded = run(LORA, said, topic="up/c1/telemetry/lora", devices=("a1b2",))
     assert decoded.refused[0].whole
     assert faults == {("simulated at the network server", "not_decoded")}
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "number"),
+    [("text", b"12", 12.0), ("text", b"1x", None), ("text", b"\0\0", None),
+     ("hex", b"\x12\x34", 1234.0), ("hex", b"\x1a\x34", None), ("bcd", b"\x12\x3f", 123.0),
+     ("bcd", b"\xff\xff", None), ("bcd", b"\x1a\x00", None), ("text", b"\xff1", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("text", ["yes", "no"])
+def test_letters_in_packed_bytes_that_are_no_number_cost_themselves(kind, raw, number, text):
+    body = f"""layout: {{fields: [{{name: x, type: {kind}, size: 2}}, {{name: y, type: uint8}}]}}
+quantities:
+  power_w: {{pointer: /x, unit: W, text: {text}}}
+  fire_state: {{pointer: /y, unit: state, states: {{0: normal, 1: alarm}}}}
+"""
+    rows, faults, _ = run(type_of(body, fmt="binary", lane="alarm"), raw + b"\1", lane=ALARM)
+    assert ("d1", "fire_state", 1.0) in rows
+    if number is not None:
+        assert ("d1", "power_w", number) in rows
+        assert not faults
+    else:
+        assert faults == {("power_w", "wrong_type")}
