@@ -7,14 +7,16 @@ fire beside it along.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ingest.device_types.compiled import Field
+from ingest.device_types.reasons import Reason
 from ingest.device_types.verdicts import ABSENT, NO_POINT, OK, TIME, VERDICTS, Floats, Verdicts
 from ingest.entries import Entries, Ints, direct, joined, routed
 from ingest.mqtt.message import Message
@@ -51,8 +53,34 @@ class Decoded:
     corrected_us: npt.NDArray[np.int64]
 
 
-def decode(district: District, lane: Lane, messages: Sequence[Message]) -> Decoded:
-    """Readings of messages that came over a lane's connection."""
+def shielded(district: District, lane: Lane, messages: Sequence[Message]) -> Decoded:
+    """As `decode`, but a slip of ours costs the payload that shows it: it would end the lane, and
+    the broker would send the same payload again after each restart.
+    """
+    try:
+        return decode(district, lane, messages)
+    except Exception:
+        spoilt = {}
+        for index, message in enumerate(messages):
+            try:
+                decode(district, lane, [message])
+            except Exception as error:  # noqa: BLE001 - told in its reject, whatever it is
+                spoilt[index] = f"{type(error).__name__}: {error}"[:200]
+        if not spoilt:
+            raise
+        return decode(district, lane, messages, spoilt)
+
+
+def decode(
+    district: District,
+    lane: Lane,
+    messages: Sequence[Message],
+    spoilt: Mapping[int, str] = MappingProxyType({}),
+) -> Decoded:
+    """Readings of messages that came over a lane's connection.
+
+    `spoilt`: messages that are refused unseen, and why.
+    """
     faults = Faults()
     arrived_us = np.array([message.arrived_us for message in messages], np.int64)
     by_topic: dict[int, tuple[list[int], list[int]]] = {}
@@ -66,7 +94,10 @@ def decode(district: District, lane: Lane, messages: Sequence[Message]) -> Decod
                 faults.whole(index, Fault(*resolved))
                 continue
             found = resolved
-        if found > 0:
+        if index in spoilt:
+            said = Fault(Reason.NOT_DECODED, spoilt[index], max(found, 0) // PARTS)
+            faults.whole(index, said)
+        elif found > 0:
             device = found // PARTS
             group = by_topic.setdefault(type_of[device] * PARTS + found % PARTS, ([], []))
             group[0].append(index)

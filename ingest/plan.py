@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest import rejects, unread
-from ingest.decode import Decoded, decode
+from ingest.decode import Decoded, shielded
 from ingest.device_types.reasons import Reason
 from ingest.entries import Ints
 from ingest.mqtt.message import Message
@@ -113,7 +113,7 @@ def plan(
     excess: list[Excess] = []
     if desk.noisy is not None:
         heard, excess = desk.noisy.admit(district, desk.lane, messages, now_s, listening=listening)
-    decoded = decode(district, desk.lane, heard)
+    decoded = shielded(district, desk.lane, heard)
     effects = Plan(records=[], messages=messages, readings=len(decoded.point))
     _frames(desk, district, decoded, stamp, now_s, effects)
     if listening:

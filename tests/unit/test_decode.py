@@ -19,7 +19,7 @@ from fix_bridge import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.decode import decode
+from ingest.decode import decode, shielded
 from ingest.device_types import formats
 from ingest.device_types.compiled import compile_type
 from ingest.device_types.formats import parse
@@ -243,6 +243,24 @@ def test_noise_is_not_searched_for_words_that_it_has_not(monkeypatch):
     for noise in (b"[" * 16_000, b'{"a":' + b'"\\"' * 5_000, b'["' + b"a" * 200_000, b"\xff"):
         with pytest.raises(ValueError, match=r"\w"):
             parse(noise)
+
+
+def test_a_slip_of_ours_costs_the_payload_that_shows_it(monkeypatch):
+    def slipping(field, wires):
+        if 66.0 in wires:
+            raise ZeroDivisionError("a slip")
+        return judge_column(field, wires)
+
+    monkeypatch.setattr("ingest.entries.judge_column", slipping)
+    said = [message(HEAT_TOPIC, f'{{"temperature": {value}}}') for value in (21, 66, 22)]
+    said.append(message("up/gw/telemetry", '{"keys": ["t1"], "temperatures": [66]}'))
+    decoded = shielded(DISTRICT, TELEMETRY, said)
+    assert [row[2] for row in shown(DISTRICT.view, decoded)] == [21.0, 22.0]
+    assert decoded.message.tolist() == [0, 2]
+    assert [(one.message, one.whole, one.faults) for one in decoded.refused] == [
+        (1, True, ((Reason.NOT_DECODED, "ZeroDivisionError: a slip", 1),)),
+        (3, True, ((Reason.NOT_DECODED, "ZeroDivisionError: a slip", 0),)),
+    ]
 
 
 def test_a_type_that_does_not_compile_is_named():
