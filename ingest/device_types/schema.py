@@ -36,7 +36,10 @@ CARRIER, KEY = "{carrier}", "{key}"
 
 _NAME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _ZONE = re.compile(r"[+-](?:0\d|1[0-4]):[0-5]\d")
-_LEVEL = re.compile(r"[^+#{}\x00/]+")
+# Without what no MQTT text may hold: a broker drops the connection that asks for it.
+_LEVEL = re.compile(r"[^+#{}/\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef]+")
+_LEVELS_MAX, _PATTERN_MAX = 200, 4096
+"""Mosquitto drops a connection that asks for more levels; 65,535 bytes are MQTT's bound."""
 
 
 class Format(StrEnum):
@@ -74,9 +77,16 @@ def _pattern(text: str) -> str:
     if levels[2:].count(KEY) > 1 or CARRIER in levels[2:]:
         raise ValueError("expected {carrier} once and {key} at most once")
     for level in levels[2:]:
-        if level != KEY and not _LEVEL.fullmatch(level):
+        if level != KEY and not (_LEVEL.fullmatch(level) and _in_planes(level)):
             raise ValueError(f"expected plain text or {KEY} as level {level!r}, no wildcard")
+    if len(levels) > _LEVELS_MAX or len(text) > _PATTERN_MAX:
+        raise ValueError(f"expected at most {_LEVELS_MAX} levels and {_PATTERN_MAX} characters")
     return text
+
+
+def _in_planes(text: str) -> bool:
+    """Whether none of it is one of the two last code points of a plane, which are no characters."""
+    return all(ord(letter) & 0xFFFE != 0xFFFE for letter in text)  # noqa: PLR2004
 
 
 def _items(text: str) -> str:

@@ -3,6 +3,7 @@
 import pytest
 from fix_bridge import DOCUMENTS, Device, message, registry, shown, small
 
+from ingest.check import check
 from ingest.decode import decode
 from ingest.device_types.reasons import Reason
 from ingest.routes import district
@@ -68,3 +69,30 @@ def test_a_type_without_a_device_has_its_topics_all_the_same():
     place = district(type(known)(generation=1, partitions=4, tables=tables).newest)
     assert place.filters(ALARM) == ("up/+/alarm/#", "up/+/zigbee2mqtt/+")
     assert refused(place, "up/c1/zigbee2mqtt/z1", FIRE) == (Reason.UNKNOWN_DEVICE, (0,))
+
+
+@pytest.mark.parametrize(
+    "level",
+    ["a\\tb", "a\\x7f", "\\x85", "\\ud800", "\\ufdd0", "\\ufffe", "\\U0001ffff", "a" * 4096],
+)
+def test_a_topic_that_no_broker_takes_is_refused(level):
+    # It would drop the lane's connection, and again at each return: every fire of the district.
+    text = ZIGBEE.replace("up/{carrier}/zigbee2mqtt/{key}", f'"up/{{carrier}}/{level}/{{key}}"')
+    assert any(
+        "topics.0.pattern" in fault and "expected" in fault for fault in check([("z", text)])
+    )
+    place = small(Device("h1"), Device("z1", text, carrier="z"))
+    assert place.filters(ALARM) == ("up/+/alarm/#",)
+
+
+def test_a_topic_of_more_levels_than_the_broker_takes_is_refused():
+    text = ZIGBEE.replace("zigbee2mqtt/{key}", "a/" * 197 + "{key}")
+    assert not any("pattern" in fault for fault in check([("z", text)]))
+    text = text.replace("a/{key}", "a/a/{key}")
+    assert any("at most 200 levels" in fault for fault in check([("z", text)]))
+
+
+@pytest.mark.parametrize("level", ["烟感", "a b", "\ufeffa", "é", "$x", "😀"])
+def test_any_other_text_is_a_level(level):
+    text = ZIGBEE.replace("zigbee2mqtt", level)
+    assert small(Device("z1", text)).filters(ALARM)[1] == f"up/+/{level}/+"
