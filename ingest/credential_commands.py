@@ -45,9 +45,9 @@ def make_command(
     hand_over: Annotated[
         Path | None, typer.Option(help="CSV for the installer, must not exist yet")
     ] = None,
-    missing: Annotated[bool, typer.Option("--missing", help="who has none")] = False,  # noqa: FBT002
-    every: Annotated[bool, typer.Option("--all", help="everybody, anew")] = False,  # noqa: FBT002
-    prune: Annotated[bool, typer.Option("--prune", help="remove who may have none")] = False,  # noqa: FBT002
+    missing: Annotated[bool, typer.Option("--missing", help="who has none")] = False,  # noqa: FBT002 - typer reads the default from here
+    every: Annotated[bool, typer.Option("--all", help="everybody, anew")] = False,  # noqa: FBT002 - typer reads the default from here
+    prune: Annotated[bool, typer.Option("--prune", help="remove who may have none")] = False,  # noqa: FBT002 - typer reads the default from here
     config: Annotated[Path | None, typer.Option("--config", envvar="SIZAO_CONFIG")] = None,
 ) -> None:
     """Make passwords, and remove those of revoked and retired carriers; `reload` brings them in."""
@@ -96,7 +96,7 @@ def _tell(hand_over: Path | None, made: int, gone: int, *, prune: bool) -> None:
 @credentials.command("reload")
 def reload_command(
     config: Config,
-    now: Annotated[bool, typer.Option("--now", help="whatever the time is")] = False,  # noqa: FBT002
+    now: Annotated[bool, typer.Option("--now", help="whatever the time is")] = False,  # noqa: FBT002 - typer reads the default from here
 ) -> None:
     """Put in force what waits, in the window of `mqtt_files` or at once; says the stall first.
 

@@ -245,7 +245,7 @@ class Noisy:
             if now_s - told.told_s < TOLD_EACH_S:
                 continue
             if told.count:
-                last = Message(told.topic, b"", told.arrived_us, False, 0, 0)  # noqa: FBT003
+                last = Message(told.topic, b"", told.arrived_us, False, 0, 0)  # noqa: FBT003 - not redelivered
                 found.append(self._told_now(who, last, now_s))
             else:
                 del self._told[who]

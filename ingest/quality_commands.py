@@ -65,7 +65,7 @@ def quality_command(
     site: Annotated[str, typer.Option(help="code of a site")] = "",
     kind: Annotated[str, typer.Option("--type", help="name of a device type")] = "",
     limit: Annotated[int, typer.Option(min=1, max=LIMIT_MAX)] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="for programs")] = False,  # noqa: FBT002 - typer reads the default from here
 ) -> None:
     """Tell which devices are bad, worst first: silent, gaps, rejects, range, clock, stuck."""
     database = load(config, RegisterSettings).database

@@ -86,7 +86,7 @@ def _pattern(text: str) -> str:
 
 def _in_planes(text: str) -> bool:
     """Whether none of it is one of the two last code points of a plane, which are no characters."""
-    return all(ord(letter) & 0xFFFE != 0xFFFE for letter in text)  # noqa: PLR2004
+    return all(ord(letter) & 0xFFFE != 0xFFFE for letter in text)  # noqa: PLR2004 - non-characters
 
 
 def _items(text: str) -> str:

@@ -84,7 +84,7 @@ class Place:
 async def until(condition):
     async with asyncio.timeout(DEADLINE_S):
         while not (said := await asyncio.to_thread(condition)):  # noqa: ASYNC110 - servers
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # between two looks, within a time-out
     return said
 
 
@@ -250,7 +250,7 @@ async def test_killed_at_any_point_it_counts_everything_once_and_says_what_stays
         await place.producer.send(some)
         sent += len(some)
         await until(lambda before=before: stands() > before)
-        await asyncio.sleep(rng.uniform(0, 0.4))
+        await asyncio.sleep(rng.uniform(0, 0.4))  # killed at any point
         process.kill()
         await process.wait()
         kills += 1

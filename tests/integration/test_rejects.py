@@ -165,7 +165,7 @@ async def caught_up(made):
                 rows = await (await connection.execute(query)).fetchall()
             if all(next_offset >= ends[topic, number] for topic, number, next_offset in rows):
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # between two looks; the deadline is the time-out above
 
 
 async def test_from_a_wrong_type_to_late_readings_each_once(bridge):

@@ -57,7 +57,7 @@ async def speaking_until(bridge, name, series):
     async with asyncio.timeout(WITHIN_S * 2):
         while await bridge.metric(series) == before:
             bridge.publisher(name).publish(f"up/{name}/telemetry/h", '{"temperature": 5}', "t")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # it speaks ten times a second
     return clock.monotonic_s() - began_s
 
 

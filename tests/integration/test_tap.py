@@ -35,7 +35,7 @@ class Tapped:
         async with asyncio.timeout(SOON_S):
             while not condition():
                 assert self.process.returncode is None, self.notes
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # between two looks, within a time-out
 
     async def listening(self):
         await self.until(lambda: any("listening to" in note for note in self.notes))
@@ -153,7 +153,7 @@ async def test_a_terminal_that_stands_still_holds_up_nobody(bridge):
     async def until(condition):
         async with asyncio.timeout(SOON_S):
             while not condition():  # noqa: ASYNC110 - counts of a tap
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # between two looks, within a time-out
 
     async with asyncio.TaskGroup() as group:
         running = group.create_task(one.run())
