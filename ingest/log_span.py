@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from sizao import clock
 from sizao.errors import BadInput, Retriable
 from sizao.kafka import Incoming, KafkaSettings, OffsetGone, Partition, Reader
+from sizao.records import unreadable
 
 _WAIT_MS = 500
 _RECORDS_MAX = 500
@@ -68,7 +69,7 @@ async def _partition(
 
 async def one(settings: KafkaSettings, pair: Partition, partitions: int, offset: int) -> Incoming:
     """One record; without a value where it cannot be read. Raises BadInput, Retriable."""
-    topic, number = pair
+    _, number = pair
     if number >= partitions:
         raise BadInput(f"{number}:{offset}: partitions are 0 to {partitions - 1}")
     async with _reading(settings, [pair]) as reader:
@@ -77,17 +78,7 @@ async def one(settings: KafkaSettings, pair: Partition, partitions: int, offset:
             held = f"{number}:{first} to {number}:{end - 1}" if first < end else "nothing"
             raise BadInput(f"{number}:{offset}: not in the log; the partition holds {held}")
         found = await reader.at(offset)
-    if found is not None:
-        return found
-    return Incoming(
-        topic=topic,
-        partition=number,
-        offset=offset,
-        value=None,
-        headers=(),
-        key=None,
-        timestamp_ms=0,
-    )
+    return unreadable(pair, offset, 0) if found is None else found
 
 
 @asynccontextmanager

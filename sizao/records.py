@@ -93,11 +93,12 @@ async def around_damage(
             await reader.stop()
         newest_ms = good[-1].timestamp_ms if good else arrived_ms
         found += good
-        found += [_unreadable(pair, each, newest_ms) for each in lost]
+        found += [unreadable(pair, each, newest_ms) for each in lost]
     return found
 
 
-def _unreadable(pair: Partition, offset: int, arrived_ms: int) -> Incoming:
+def unreadable(pair: Partition, offset: int, arrived_ms: int) -> Incoming:
+    """What stands for a record that cannot be read."""
     topic, number = pair
     return Incoming(
         topic=topic,
