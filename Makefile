@@ -34,10 +34,10 @@ check: ## ruff, mypy, import laws, layout
 	.venv/bin/lint-imports
 	$(PYTHON) -m pytest -q tests/contract/test_layout.py
 
-bench: ## the benchmarks; JSON under build/bench/
+bench: ## the benchmarks; JSON under build/bench/ (PROFILE=quick, default or full)
 	@$(SETUP) run
-	@$(PYTHON) -m deploy.local.bench
-	@$(PYTHON) -m deploy.local.bench_registry
+	@$(PYTHON) -m deploy.local.bench --profile $(or $(PROFILE),default)
+	@if [ "$(PROFILE)" != quick ]; then $(PYTHON) -m deploy.local.bench_registry; fi
 
 chaos: ## the long fault runs
 	@$(SETUP) test

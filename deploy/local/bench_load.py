@@ -8,56 +8,56 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from deploy.local import bench_proc
+from deploy.local.bench_result import ByProcess, Rows, Run
+from deploy.local.bench_shapes import Shape
+from deploy.local.bench_watch import SignalWatch, spread
 from deploy.local.failure import ServerError
-from deploy.local.load import SETTLE_S, Device
+from deploy.local.load import SETTLE_S
+from deploy.local.load_payload import maker
 from deploy.local.patience import wait_for
 from deploy.local.places import REPOSITORY, hand_over
+from deploy.local.receiver import Receiver
 from deploy.local.stack import Stack, environment
 from sizao.clock import monotonic_s, now_us
 from sizao.db import connected
+from sizao.signal import Kind, Phase
 
 STORED_S = 60.0
+PAGES_S = 30.0  # after that a page is missing
+SAMPLED_ROWS = 4_000_000  # of more, every n-th point is looked at for doubles: it is a sort
 _MICRO = 1_000_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What to send: `rate` messages a second for `warm_s` + `window_s`, measured in the window."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Window:
+    """What was measured while the load ran; `generator`: what it said at its end."""
 
-    name: str
-    rate: float
-    warm_s: float
-    window_s: float
-    devices: Sequence[Device]
-    fires: int = 0
-
-    @property
-    def seconds(self) -> float:
-        """Length of the load: it lasts a little longer than the window."""
-        return self.warm_s + self.window_s + 1.0
-
-    @property
-    def readings(self) -> int:
-        """Readings that a message carries."""
-        return len(self.devices[0][1])
+    before: bench_proc.Sample
+    after: bench_proc.Sample
+    from_us: int
+    to_us: int
+    frames: int
+    rss_mb: dict[str, int]
+    generator: dict[str, Any]
 
 
 class Bench:
     """Carries out shapes one after the other and counts what must come out."""
 
-    def __init__(self, stack: Stack, folder: Path) -> None:
+    def __init__(self, stack: Stack, watch: SignalWatch, receiver: Receiver) -> None:
         """The stack runs already."""
         self._stack = stack
-        self._folder = folder
-        self._expected = 0
+        self._watch = watch
+        self._receiver = receiver
+        self.tick_ms = (0, 0)
 
     def pids(self) -> dict[str, int]:
         """Our processes and the servers."""
@@ -66,22 +66,60 @@ class Bench:
         }
         return {name: one.pid for name, one in self._stack.processes.items()} | servers
 
-    def idle(self, window_s: float) -> dict[str, Any]:
-        """CPU without any message: heartbeats, polling, snapshots. In percent of one core."""
+    def idle(self, window_s: float) -> tuple[ByProcess, dict[str, int]]:
+        """CPU without any message, in percent of one core, and memory."""
         before = bench_proc.sample(self.pids())
         time.sleep(window_s)
         after = bench_proc.sample(self.pids())
-        return {
-            "seconds": window_s,
-            "cpu_percent": _percent(before, after),
-            "rss_mb": bench_proc.memory_mb(self.pids()),
-        }
+        return _percent(before, after), bench_proc.memory_mb(self.pids())
 
-    def run(self, shape: Shape) -> dict[str, Any]:
+    def run(self, shape: Shape) -> Run:
         """Send, measure, and wait until the table has every reading."""
-        users = {carrier: self._stack.carriers[carrier] for carrier, _ in shape.devices}
-        place = self._folder / shape.name
+        signals, pages = len(self._watch.seen), len(self._receiver.pages.accepted)
+        rows, began_us = self._counter("rows"), now_us()
+        place = self._stack.folder / shape.name
+        window = self._send(shape, place)
+        acked_us, readings = _oracle(shape, place)
+        acknowledged = int(readings[acked_us > 0].sum())
+        ended_s = monotonic_s()
+        wait_for(lambda: self._counter("rows") - rows >= acknowledged, STORED_S)
+        stored_after_s = round(monotonic_s() - ended_s, 2)
+        wait_for(lambda: len(self._receiver.pages.accepted) - pages >= shape.fires, PAGES_S)
+        inside = (acked_us >= window.from_us) & (acked_us < window.to_us)
+        measured = int(readings[inside].sum())
+        return Run(
+            name=shape.name,
+            messages_per_s=shape.rate,
+            readings_per_message=shape.readings,
+            payload=shape.form.value,
+            payload_bytes=len(maker(shape.devices[0][1], shape.form)(0.0, 0)),
+            tls=shape.tls,
+            connections=len({carrier for carrier, _ in shape.devices}),
+            tick_ms=self.tick_ms,
+            seconds=shape.window_s,
+            readings=measured,
+            frames=window.frames,
+            cpu_us_per_reading=_each(window.before, window.after, measured),
+            cpu_percent=_percent(window.before, window.after),
+            machine_percent=_machine(window.before, window.after),
+            rss_mb=window.rss_mb,
+            generator=window.generator,
+            rows=self._rows(acknowledged, began_us, stored_after_s),
+            fires=shape.fires,
+            sensor_to_signal_ms=spread(
+                at_us - one.event_us
+                for one, at_us in self._watch.seen[signals:]
+                if one.phase is Phase.RAISE and one.kind is Kind.FIRE
+            ),
+            sensor_to_page_ms=spread(
+                page.at_us - page.event_us for page in self._receiver.pages.accepted[pages:]
+            ),
+            pages_refused=dict(self._receiver.pages.refused),
+        )
+
+    def _send(self, shape: Shape, place: Path) -> _Window:
         place.mkdir(exist_ok=True)
+        users = {carrier: self._stack.carriers[carrier] for carrier, _ in shape.devices}
         hand_over(place / "users.json", json.dumps(users), None)
         hand_over(place / "devices.json", json.dumps(shape.devices), None)
         generator = self._generate(shape, place)
@@ -91,48 +129,36 @@ class Bench:
                 raise ServerError(f"the load {shape.name} did not start", where=str(place))
             time.sleep(shape.warm_s)
             pids = {**self.pids(), "generator": generator.pid}
-            before, from_us, frames = bench_proc.sample(pids), now_us(), self._frames()
+            before, from_us, frames = bench_proc.sample(pids), now_us(), self._counter("frames")
             time.sleep(shape.window_s)
-            after, to_us, frames = bench_proc.sample(pids), now_us(), self._frames() - frames
+            after, to_us = bench_proc.sample(pids), now_us()
+            frames = self._counter("frames") - frames
             memory = bench_proc.memory_mb(pids)
             out, _ = generator.communicate(timeout=shape.seconds + 2 * SETTLE_S)
         finally:
             generator.kill()
             generator.wait()
-        summary = json.loads(out or "{}")
-        oracle = np.load(place / "oracle.npz")
-        acked = oracle["acked_us"]
-        readings = int(((acked >= from_us) & (acked < to_us)).sum()) * shape.readings
-        return {
-            "name": shape.name,
-            "messages_per_s": shape.rate,
-            "readings_per_message": shape.readings,
-            "connections": len(users),
-            "seconds": shape.window_s,
-            "readings": readings,
-            "frames": frames,
-            "cpu_us_per_reading": _each(before, after, readings),
-            "cpu_us_per_frame": _each(before, after, frames),
-            "cpu_percent": _percent(before, after),
-            "machine_percent": _machine(before, after),
-            "rss_mb": memory,
-            "generator": summary,
-            "rows": self._settle(int((acked > 0).sum()) * shape.readings),
-        }
+        return _Window(
+            before=before, after=after, from_us=from_us, to_us=to_us, frames=frames, rss_mb=memory,
+            generator=json.loads(out or "{}"),
+        )  # fmt: skip
 
     def _generate(self, shape: Shape, place: Path) -> subprocess.Popen[str]:
-        at = self._stack.servers.addresses
-        words = {
-            "--host": at.mqtt_host,
-            "--port": at.mqtt_port,
+        mosquitto = self._stack.servers.mosquitto
+        words: dict[str, object] = {
+            "--host": mosquitto.host,
+            "--port": mosquitto.tls_port if shape.tls else mosquitto.port,
             "--users": place / "users.json",
             "--devices": place / "devices.json",
             "--rate": shape.rate,
             "--seconds": shape.seconds,
             "--fires": shape.fires,
             "--fires-from": shape.warm_s,
+            "--form": shape.form.value,
             "--out": place / "oracle.npz",
         }
+        if shape.tls:
+            words["--ca"] = mosquitto.authority
         flat = [str(word) for pair in words.items() for word in pair]
         return subprocess.Popen(
             [sys.executable, "-m", "deploy.local.load", *flat],
@@ -142,47 +168,56 @@ class Bench:
             cwd=REPOSITORY,
         )
 
-    def _frames(self) -> int:
-        """Frames with readings stored so far, as the archive counts them."""
+    def _counter(self, name: str) -> int:
+        """One of the archive's own."""
         page = self._stack.processes["archive"].page("/metrics")
-        found = re.search(r"^sizao_archive_frames_total (\S+)", page, re.MULTILINE)
+        found = re.search(rf"^sizao_archive_{name}_total (\S+)", page, re.MULTILINE)
         return round(float(found[1])) if found else 0
 
-    def _settle(self, acknowledged: int) -> dict[str, Any]:
-        """Wait for the archive; says what was acknowledged and what is stored, doubles apart."""
-        self._expected += acknowledged
-        began_s = monotonic_s()
-        wait_for(lambda: self._count("count(*)") >= self._expected, STORED_S)
-        return {"acknowledged": acknowledged, "stored_after_s": round(monotonic_s() - began_s, 2)}
+    def _rows(self, acknowledged: int, began_us: int, stored_after_s: float) -> Rows:
+        divisor = max(-(-acknowledged // SAMPLED_ROWS), 1)
+        stored, sampled, distinct = asyncio.run(self._ask(began_us, divisor))
+        return Rows(
+            acknowledged=acknowledged,
+            stored=stored,
+            sampled=sampled,
+            distinct=distinct,
+            sample_divisor=divisor,
+            stored_after_s=stored_after_s,
+        )
 
-    def counts(self) -> dict[str, int]:
-        """All that was acknowledged, all rows, and rows that are no double."""
-        return {
-            "acknowledged": self._expected,
-            "stored": self._count("count(*)"),
-            "distinct": self._count("count(DISTINCT (point, event))"),
-        }
-
-    def _count(self, what: str) -> int:
-        async def ask() -> int:
-            async with connected(self._stack.database(), "bench") as connection:
-                await connection.execute("SET statement_timeout = '60s'")
-                cursor = await connection.execute(f"SELECT {what} FROM reading".encode())  # noqa: S608
-                row = await cursor.fetchone()
-            return int(row[0]) if row else 0
-
-        return asyncio.run(ask())
+    async def _ask(self, began_us: int, divisor: int) -> tuple[int, int, int]:
+        since = "FROM reading WHERE received >= to_timestamp(%(since_s)s)"
+        some = f"{since} AND point %% %(divisor)s = 0"
+        values = {"since_s": began_us / _MICRO, "divisor": divisor}
+        async with connected(self._stack.database(), "bench") as connection:
+            await connection.execute("SET statement_timeout = '180s'")
+            cursor = await connection.execute(f"SELECT count(*) {since}".encode(), values)
+            stored = await cursor.fetchone()
+            query = f"SELECT sum(n)::bigint, count(*) FROM (SELECT count(*) n {some} GROUP BY point, event) o"  # noqa: E501, S608 - our own words
+            cursor = await connection.execute(query.encode(), values)
+            doubles = await cursor.fetchone()
+        assert stored is not None
+        assert doubles is not None
+        return int(stored[0]), int(doubles[0] or 0), int(doubles[1])
 
 
-def _each(before: bench_proc.Sample, after: bench_proc.Sample, count: int) -> dict[str, float]:
-    """Microseconds of each process for one of `count` things."""
+def _oracle(shape: Shape, place: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """When each message was acknowledged (0: never), and how many readings it carried."""
+    said = np.load(place / "oracle.npz")
+    carried = np.array([len(keys) for _, keys in shape.devices])
+    return said["acked_us"], carried[said["device"]]
+
+
+def _each(before: bench_proc.Sample, after: bench_proc.Sample, count: int) -> ByProcess:
+    """Microseconds of each process for one of `count` readings."""
     return {
         name: round((after.cpu_s[name] - before.cpu_s[name]) * _MICRO / max(count, 1), 3)
         for name in before.cpu_s
     }
 
 
-def _percent(before: bench_proc.Sample, after: bench_proc.Sample) -> dict[str, float]:
+def _percent(before: bench_proc.Sample, after: bench_proc.Sample) -> ByProcess:
     passed_s = after.at_s - before.at_s
     return {
         name: round(100 * (after.cpu_s[name] - before.cpu_s[name]) / passed_s, 2)
@@ -199,17 +234,3 @@ def _machine(before: bench_proc.Sample, after: bench_proc.Sample) -> dict[str, f
         "busy": round(100 * busy_s / capacity_s, 1),
         "others": round(100 * max(busy_s - ours_s, 0.0) / capacity_s, 1),
     }
-
-
-def slope(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, float]:
-    """CPU microseconds that one more reading costs, between two rates of the same kind."""
-    rates = [one["readings"] / one["seconds"] for one in (low, high)]
-    return {
-        name: round(
-            (high["cpu_percent"][name] - low["cpu_percent"][name]) / 100 * _MICRO
-            / (rates[1] - rates[0]),
-            3,
-        )
-        for name in low["cpu_percent"]
-        if name in high["cpu_percent"]
-    }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Self
 
 import numpy as np
 
+from deploy.local.bench_result import Spread
 from sizao import signal
 from sizao.clock import now_us
 from sizao.errors import BadRecord
@@ -63,15 +64,15 @@ class SignalWatch:
         self._thread.join(_STOP_S)
 
 
-def spread_ms(waits_us: Iterable[int]) -> dict[str, float | int]:
+def spread(waits_us: Iterable[int]) -> Spread:
     """Count, median, 99th percentile and maximum."""
     waits_ms = np.array(list(waits_us), np.float64) / 1000
     if not len(waits_ms):
-        return {"count": 0}
+        return Spread(count=0)
     p50, p99 = np.percentile(waits_ms, [50, 99])
-    return {
-        "count": len(waits_ms),
-        "p50": round(float(p50), 1),
-        "p99": round(float(p99), 1),
-        "max": round(float(waits_ms.max()), 1),
-    }
+    return Spread(
+        count=len(waits_ms),
+        p50=round(float(p50), 1),
+        p99=round(float(p99), 1),
+        max=round(float(waits_ms.max()), 1),
+    )

@@ -7,10 +7,12 @@ what waited for its PUBACK is said again with the same device time, as a device 
 Only loopback addresses: this must never be pointed at somebody's broker.
 
     python -m deploy.local.load --host H --port P --users USERS.json --devices DEVICES.json
-        --rate 2000 --seconds 30 [--fires N --fires-from S] --out OUT.npz
+        --rate 2000 --seconds 30 [--fires N --fires-from S] [--form binary] [--ca CA.pem]
+        --out OUT.npz
 
-USERS: {"name": "password"}; DEVICES: [["carrier", ["key"]], ...], several keys for a gateway. The
-last N devices are the burning ones. Prints one line `started <us>` and one line of JSON at the end;
+USERS: {"name": "password"}; DEVICES: [["carrier", ["key"]], ...], several keys for a gateway, which
+packs its batches in the form. The last N devices are the burning ones. With a CA it speaks TLS.
+Prints one line `started <us>` and one line of JSON at the end;
 OUT has the columns device, ts_us, value, acked_us (0: never) of every message sent.
 """
 
@@ -22,6 +24,7 @@ import json
 import resource
 import select
 import socket
+import ssl
 import sys
 import time
 from collections import deque
@@ -32,6 +35,7 @@ import numpy as np
 
 from deploy.local import load_plan, load_wire
 from deploy.local.failure import ServerError
+from deploy.local.load_payload import Form, maker
 from deploy.local.load_plan import Plan
 from sizao.clock import monotonic_s, now_us
 
@@ -65,32 +69,34 @@ class Link:
     answers: load_wire.Answers = field(default_factory=load_wire.Answers)
 
 
-def _json(keys: list[str], value: float, ts_us: int) -> bytes:
-    """Payloads of one device have one size: generic.heat, or generic.gateway_batch."""
-    if len(keys) == 1:
-        return b'{"temperature": %6.2f, "ts": %010d.%06d}' % (value, *divmod(ts_us, 1_000_000))
-    said = ",".join(f'"{key}"' for key in keys)
-    times = ",".join([f"{ts_us // 1000:013d}"] * len(keys))
-    values = ",".join([f"{value:6.2f}"] * len(keys))
-    return f'{{"keys":[{said}],"times":[{times}],"temperatures":[{values}]}}'.encode()
-
-
 class Load:
     """A plan being carried out; `run` returns when every message is acknowledged, or too late."""
 
     def __init__(
-        self, host: str, port: int, users: dict[str, str], devices: list[Device], plan: Plan
+        self,
+        host: str,
+        port: int,
+        users: dict[str, str],
+        devices: list[Device],
+        plan: Plan,
+        *,
+        form: Form = Form.JSON,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Nothing is opened yet. Raises ServerError for an address outside this machine."""
         self._address = (loopback(host), port)
+        self._tls = tls
         if len(users) > CONNECTIONS_MAX:
             raise ServerError(f"{len(users)} connections; at most {CONNECTIONS_MAX}")
         self._links = {name: Link(name, password) for name, password in users.items()}
         self._by_file: dict[int, Link] = {}
         self._epoll = select.epoll()
-        self._keys = [keys for _, keys in devices]
+        self._payload_of = [maker(keys, form) for _, keys in devices]
         self._link_of = [self._links[carrier] for carrier, _ in devices]
-        self._topics = [_topic(carrier, keys) for carrier, keys in devices]
+        self._topics = [
+            _topic(carrier, keys, len(make(0.0, 0)))
+            for (carrier, keys), make in zip(devices, self._payload_of, strict=True)
+        ]
         self._device: list[int] = plan.device.tolist()
         self._value: list[float] = plan.value.tolist()
         self._at_us: list[int] = plan.at_us.tolist()
@@ -119,16 +125,26 @@ class Load:
     def _open(self, link: Link) -> None:
         link.retry_s = monotonic_s() + RETRY_S
         try:
-            link.socket = socket.create_connection(self._address, timeout=CONNECT_S)
+            plain = socket.create_connection(self._address, timeout=CONNECT_S)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            link.socket = plain if self._tls is None else self._secured(plain)
         except OSError:
             return
-        link.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         link.socket.settimeout(0)
         link.answers = load_wire.Answers()
         link.unsent = b""
         self._by_file[link.socket.fileno()] = link
         self._epoll.register(link.socket, select.EPOLLIN)
         self._write(link, load_wire.connect(link.name, link.password))
+
+    def _secured(self, plain: socket.socket) -> ssl.SSLSocket:
+        """The handshake waits: a load measures messages, not a storm of handshakes."""
+        assert self._tls is not None
+        try:
+            return self._tls.wrap_socket(plain, server_hostname=self._address[0])
+        except OSError:
+            plain.close()
+            raise
 
     def _broken(self, link: Link) -> None:
         """Close, and put back what waits for its PUBACK, in its order."""
@@ -153,7 +169,7 @@ class Load:
     def _publish(self, link: Link, message: int) -> None:
         device = self._device[message]
         link.packet_id = packet_id = link.packet_id % _IDS + 1
-        payload = _json(self._keys[device], self._value[message], self.ts_us[message])
+        payload = self._payload_of[device](self._value[message], self.ts_us[message])
         link.flying[packet_id] = message
         self._write(link, self._topics[device].publish(packet_id, payload))
 
@@ -161,7 +177,7 @@ class Load:
         assert link.socket is not None
         try:
             sent = link.socket.send(data)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantWriteError):
             sent = 0
         except OSError:
             self._broken(link)
@@ -190,8 +206,8 @@ class Load:
         if link.socket is None:
             return
         try:
-            data = link.socket.recv(_READ_BYTES)
-        except BlockingIOError:
+            data = _received(link.socket)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError:
             data = b""
@@ -251,8 +267,15 @@ class Load:
         self._epoll.close()
 
 
-def _topic(carrier: str, keys: list[str]) -> load_wire.Topic:
-    size = len(_json(keys, 0.0, 0))
+def _received(one: socket.socket) -> bytes:
+    """What is there; of TLS every record that is: epoll does not see decrypted bytes."""
+    data = one.recv(_READ_BYTES)
+    while isinstance(one, ssl.SSLSocket) and one.pending():
+        data += one.recv(_READ_BYTES)
+    return data
+
+
+def _topic(carrier: str, keys: list[str], size: int) -> load_wire.Topic:
     if len(keys) == 1:
         return load_wire.Topic.of(f"up/{carrier}/telemetry/{keys[0]}", size)
     return load_wire.Topic.of(f"up/{carrier}/telemetry", size)
@@ -278,6 +301,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--fires", type=int, default=0, help="so many of the last devices burn")
     parser.add_argument("--fires-from", type=float, default=0.0, help="second of the first fire")
+    parser.add_argument("--form", type=Form, choices=tuple(Form), default=Form.JSON)
+    parser.add_argument("--ca", type=Path, help="authority of the broker's certificate: TLS")
     parser.add_argument("--out", type=Path, required=True, help="the oracle (.npz)")
     return parser.parse_args()
 
@@ -298,7 +323,8 @@ def main() -> int:
     devices: list[Device] = [(name, keys) for name, keys in json.loads(asked.devices.read_text())]
     try:
         plan = plan_of(len(devices), asked.rate, asked.seconds, asked.fires, asked.fires_from)
-        load = Load(asked.host, asked.port, users, devices, plan)
+        tls = None if asked.ca is None else ssl.create_default_context(cafile=asked.ca)
+        load = Load(asked.host, asked.port, users, devices, plan, form=asked.form, tls=tls)
         load.connect()
         print(f"started {now_us()}", flush=True)
         load.run()

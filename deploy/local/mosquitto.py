@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.local.certificate import certificate
 from deploy.local.failure import ServerError
 from deploy.local.gates import mqtt_gate
 from deploy.local.patience import wait_for
@@ -40,7 +41,8 @@ class Mosquitto:
         self.folder = folder
         self.user = server_user("mosquitto")
         self.data = folder / "data"
-        self._ports = Ports(folder, ("PORT",), (port,))
+        self._ports = Ports(folder, ("PORT", "TLS_PORT"), (port, None))
+        self._tls = False
         self._users: dict[str, str] = {}
         self._acl = ""
         self._gate_password = ""
@@ -56,6 +58,21 @@ class Mosquitto:
     def port(self) -> int:
         """Port it listens on; chosen at the first start if none was given."""
         return self._ports["PORT"]
+
+    @property
+    def tls_port(self) -> int:
+        """Port of its TLS listener, after `secure`."""
+        return self._ports["TLS_PORT"]
+
+    @property
+    def authority(self) -> Path:
+        """Whom its clients must trust for TLS, after `secure`."""
+        return self.folder / "tls" / "certificate.pem"
+
+    def secure(self) -> None:
+        """Listen with TLS too from the next start on."""
+        certificate(self.folder / "tls", HOST, self.user)
+        self._tls = True
 
     def set_users(self, users: Mapping[str, str], acl: str) -> None:
         """Replace all users (name to password) and the access rules.
@@ -107,7 +124,11 @@ class Mosquitto:
         config = self.folder / "mosquitto.conf"
         values = {"HOST": HOST, "DATA": self.data, **self._ports.values()}
         values |= {"PASSWORDS": self.folder / "passwords", "ACL": self.folder / "acl"}
-        hand_over(config, fill(read_template("mosquitto/mosquitto.conf"), values), self.user)
+        template = read_template("mosquitto/mosquitto.conf")
+        if self._tls:
+            template += read_template("mosquitto/tls.conf")
+            values["TLS"] = self.folder / "tls"
+        hand_over(config, fill(template, values), self.user)
         self.child.start([program, "-c", config], user=self.user, env={}, cwd=self.data)
         self.child.wait_ready(self._connected, READY_S)
 

@@ -235,7 +235,8 @@ def test_port_that_somebody_took_is_given_up_for_another(own_place: Path) -> Non
         taken.listen()
         port = taken.getsockname()[1]
         broker = Mosquitto(own_place / "mosquitto")
-        (broker.folder / "ports.json").write_text(json.dumps({"PORT": port}))
+        ports = {"PORT": port, "TLS_PORT": free_ports(1)[0]}
+        (broker.folder / "ports.json").write_text(json.dumps(ports))
         broker.start()
         assert broker.port != port
         broker.stop()
