@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ingest.device_types.compiled import Field
 from ingest.device_types.reasons import Reason
 from ingest.device_types.verdicts import ABSENT, NO_POINT, OK, TIME, VERDICTS, Floats, Verdicts
-from ingest.entries import Entries, Ints, direct, joined, routed
+from ingest.entries import Entries, Ints, Spoken, direct, joined, routed
 from ingest.mqtt.message import Message
 from ingest.refused import Fault, Faults, Refused
 from ingest.routes import PARTS, District, Refusal
@@ -84,7 +84,7 @@ def decode(
     faults = Faults()
     arrived_us = np.array([message.arrived_us for message in messages], np.int64)
     by_topic: dict[int, tuple[list[int], list[int]]] = {}
-    by_payload: dict[int, list[int]] = {}
+    by_payload: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
     topics, type_of = district.topics[lane], district.type_of
     for index, message in enumerate(messages):
         found = topics.get(message.topic, 0)
@@ -103,15 +103,18 @@ def decode(
             group[0].append(index)
             group[1].append(device)
         else:
-            by_payload.setdefault(-found - 1, []).append(index)
+            place = -found - 1
+            routed_of = by_payload.setdefault(district.routes[place].readers, ([], []))
+            routed_of[0].append(index)
+            routed_of[1].append(place)
     entries = [
         part
         for reader, (indexes, devices) in by_topic.items()
         for part in direct(district, reader, messages, indexes, devices, arrived_us, faults)
     ]
-    for place, indexes in by_payload.items():
-        route = district.routes[place]
-        entries += routed(district, route, messages, indexes, arrived_us, faults)
+    for readers, (indexes, routes) in by_payload.items():
+        spoken = Spoken(indexes, routes, readers)
+        entries += routed(district, spoken, messages, arrived_us, faults)
     return _rows(district, messages, entries, arrived_us, faults)
 
 

@@ -28,12 +28,15 @@ _SPREAD = {Format.JSON, Format.LORAWAN, Format.CODEC}
 
 
 class Read(NamedTuple):
-    """What one reader read. `device`: of the roster and in service, of whatever type; else 0."""
+    """What one reader read. `device`: of the roster and in service, of whatever type; else 0.
+    `own`: whether it is of the reader's type.
+    """
 
     number: int
     columns: Columns
     payload: Ints
     device: Ints
+    own: npt.NDArray[np.bool_]
 
     @property
     def kind(self) -> int:
@@ -44,20 +47,18 @@ class Read(NamedTuple):
 class Others:
     """Who took what of those payloads in which somebody found what no device of ours is."""
 
-    def __init__(
-        self, district: District, reads: Sequence[Read], mine: Sequence[npt.NDArray[np.bool_]]
-    ) -> None:
-        """`mine`: of each read its entries of devices of its own type."""
+    def __init__(self, district: District, reads: Sequence[Read]) -> None:
+        """Look through all that was read of a topic's payloads."""
         self._kinds = {
             one.number: _kind(district.readers[one.number].compiled) for one in reads
         }  # fmt: skip
         self._takers: dict[int, set[int]] = {}  # payload -> types that found a device in it
         self._read: dict[_Spot, frozenset[Way]] = {}  # by the type whose device it is
         strange = np.concatenate([one.payload[one.device == 0] for one in reads])
-        for one, own in zip(reads, mine, strict=True):
+        for one in reads:
             source, words = self._kinds[one.number]
             ways, order = frozenset(words), _order(one)
-            for place in np.flatnonzero(own & np.isin(one.payload, strange)).tolist():
+            for place in np.flatnonzero(one.own & np.isin(one.payload, strange)).tolist():
                 payload, spot = int(one.payload[place]), int(order[place])
                 self._takers.setdefault(payload, set()).add(one.kind)
                 if source is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,11 +43,6 @@ class Route(NamedTuple):
     roster: Mapping[str, int]
     readers: tuple[int, ...]
 
-    @property
-    def types(self) -> frozenset[int]:
-        """Ids of those types."""
-        return frozenset(reader // PARTS for reader in self.readers)
-
 
 class Pattern(NamedTuple):
     """A topic pattern and the ids of the readers that have it; a broken type has no such reader."""
@@ -61,7 +56,8 @@ class District:
     """The registry as the bridge uses it. `topics` remembers where a topic leads.
 
     Only topics of known devices and carriers are remembered, so the registry bounds it: device and
-    part (see PARTS), or below zero the place in `routes`. `readers`: by reader id.
+    part (see PARTS), or below zero the place in `routes`. `readers`: by reader id. `spelled`: of a
+    route and reader the keys of the last payload with their devices, bounded likewise.
     """
 
     view: View
@@ -77,6 +73,9 @@ class District:
         default_factory=lambda: {lane: {} for lane in Lane}
     )
     routes: list[Route] = field(default_factory=list)
+    spelled: dict[tuple[int, int], tuple[list[Any], npt.NDArray[np.int32]]] = field(
+        default_factory=dict
+    )
 
     def filters(self, lane: Lane) -> tuple[str, ...]:
         """MQTT topic filters that the lane's connection subscribes to, sorted."""

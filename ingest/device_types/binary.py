@@ -111,7 +111,8 @@ def _uint24(column: npt.NDArray[Any], order: ByteOrder) -> list[Any]:
 
 
 def _raw(column: npt.NDArray[Any]) -> list[bytes]:
-    return [bytes(row) for row in column]
+    content, size = column.tobytes(), column.shape[1]
+    return [content[place : place + size] for place in range(0, len(content), size)]
 
 
 def _text(column: npt.NDArray[Any], _: ByteOrder) -> list[Any]:
@@ -120,7 +121,8 @@ def _text(column: npt.NDArray[Any], _: ByteOrder) -> list[Any]:
 
 
 def _hex(column: npt.NDArray[Any], _: ByteOrder) -> list[Any]:
-    return [row.hex() for row in _raw(column)]
+    content, size = column.tobytes().hex(), 2 * column.shape[1]
+    return [content[place : place + size] for place in range(0, len(content), size)]
 
 
 def _bcd(column: npt.NDArray[Any], _: ByteOrder) -> list[Any]:

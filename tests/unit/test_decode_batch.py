@@ -54,6 +54,31 @@ def test_a_batch_in_columns():
     assert decoded.event_us.tolist() == [T0_US] * 2
 
 
+def test_a_gateway_that_names_others_than_last_time_is_heard_anew():
+    """The last list of each is remembered; carriers of one tick do not borrow each other's."""
+    district = small(
+        *(Device(key, BATCH, carrier=carrier) for carrier in ("g1", "g2") for key in ("t1", "t2"))
+    )
+
+    def said(*payloads):
+        told = [
+            message(topic, json.dumps({"keys": keys, "temperatures": [value] * len(keys)}))
+            for topic, keys, value in payloads
+        ]
+        decoded = decode(district, TELEMETRY, told)
+        faults = [fault.where for refused in decoded.refused for fault in refused.faults]
+        return decoded.point.tolist(), decoded.value.tolist(), sorted(faults)
+
+    one, two = "up/g1/telemetry", "up/g2/telemetry"
+    for _ in range(2):
+        assert said((one, ["t1", "t2"], 5), (two, ["t1", "t2"], 6)) == (
+            [1, 2, 3, 4], [5, 5, 6, 6], [],
+        )  # fmt: skip
+        assert said((one, ["t2", "t1"], 5), (two, ["t2", "x"], 6)) == ([2, 1, 4], [5, 5, 6], ["x"])
+        assert said((one, ["t2"], 7)) == ([2], [7], [])
+        assert said((one, [1, 2], 7)) == ([], [], ["1", "2"])
+
+
 def test_a_strangers_key_in_a_batch_does_not_stop_its_neighbours():
     decoded = one("up/gw/telemetry", '{"keys": ["h1", "x", "t1"], "temperatures": [1, 2, 3]}')
     assert shown(DISTRICT.view, decoded) == [("t1", "temperature_c", 3.0)]
