@@ -7,21 +7,24 @@ pages (`deliver`), the exchange (`publish`). They meet in the database alone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alerting import channels, contacts, outbox
+from alerting import channels, contacts, outbox, store
 from alerting.compose import Composer
 from alerting.consume import Consumer
 from alerting.contacts import Directory
 from alerting.deliver import Channel, Deliverer, DeliverySettings
+from alerting.handover import OFF, Handover, Take
+from alerting.intake import Marks
 from alerting.publish import Publisher
 from alerting.series import Series
+from alerting.store import Item, Taken
 from sizao import clock, db, http, topics
-from sizao.db import DatabaseSettings, Pool, enduring
+from sizao.db import DatabaseSettings, Pool, enduring, translated
 from sizao.kafka import KafkaSettings
 from sizao.registry.source import Source
 from sizao.service import Service
@@ -32,6 +35,14 @@ _DIRECTORY_POLL_S = 2.0
 _POOL_SIZE = 8
 
 
+class HandoverSettings(BaseModel):
+    """What bridges sign with when they hand over past Kafka."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    secret_file: Path = Field(description="whsec_ and base64, the same as the bridges'")
+
+
 class AlertSettings(BaseModel):
     """Section `alert`."""
 
@@ -39,6 +50,9 @@ class AlertSettings(BaseModel):
 
     name: str = Field(default="a0", pattern=r"^[a-z0-9-]{1,32}$", description="one per process")
     http: HttpSettings = HttpSettings()
+    handover: HandoverSettings | None = Field(
+        default=None, description="left out, bridges cannot hand over (docs/design.md, section 2)"
+    )
     delivery: DeliverySettings = DeliverySettings()
     batch_records: int = Field(default=500, ge=1, le=5000, description="signals per transaction")
     utc_offset_min: int = Field(default=480, ge=-720, le=840, description="of the district's clock")
@@ -90,6 +104,7 @@ class Alert:
             renderers=ways,
             utc_offset_min=self._settings.alert.utc_offset_min,
         )
+        self._open_handover(partial(self._take, compose))
         async with asyncio.TaskGroup() as group:
             group.create_task(self._source.follow(), name="registry")
             group.create_task(self._follow_directory(), name="responders")
@@ -98,6 +113,30 @@ class Alert:
             group.create_task(self._gauge(), name="gauge")
             for topic in (topics.SIGNALS, topics.CONDITIONS):
                 group.create_task(self._consumer(topic, compose).run(), name=topic.name)
+
+    def _open_handover(self, take: Take) -> None:
+        settings = self._settings.alert.handover
+        if settings is None:
+            self._service.facts["handover"] = OFF
+            self._service.logger.warning("no hand-over", why=OFF)
+            return
+        Handover(
+            service=self._service,
+            secret_file=settings.secret_file,
+            marks=Marks(self._source),
+            take=take,
+            series=self._series,
+        ).open()
+
+    async def _take(self, compose: Composer, items: Sequence[Item]) -> Taken:
+        """Signals that no log brought: stored as the consumers' are, without an offset to move."""
+        with translated():
+            async with self._pool.connection() as connection:
+                taken = await store.take(connection, {}, items, clock.now_us(), compose)
+        self._series.took(taken)
+        if taken.transitions:
+            self._news()
+        return taken
 
     def _consumer(self, topic: Topic, compose: Composer) -> Consumer:
         settings = self._settings

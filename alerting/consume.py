@@ -9,18 +9,14 @@ nothing is skipped: the fire behind it is as good as ever when somebody has mend
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import msgspec
-
 from alerting import store
 from alerting.compose import Composer
-from alerting.incident import nature_of
-from alerting.intake import Batch, decode, mark_of
+from alerting.intake import Batch, Marks, bare, decode
 from alerting.series import STORE_REFUSED, Series
-from alerting.store import Item, OffsetMoved, Taken
+from alerting.store import OffsetMoved, Taken
 from sizao import clock, kafka
 from sizao.db import Pool, translated
 from sizao.errors import BadRecord, Permanent, Raced, Refused, Retriable, TooSlow
@@ -31,8 +27,6 @@ from sizao.topics import Topic
 
 FETCH_WAIT_MS = 500
 _LOOK_S = 5.0  # without a record, before Kafka is asked whether it is there
-_GENERATION_WAIT_S = 2.2  # the registry is polled each 2 s
-_MISSED_MAX = 64  # generations that did not come; each is waited for once
 _BACK_MS = 300_000  # a log that came back shorter is read again from five minutes before
 
 
@@ -69,7 +63,7 @@ class Consumer:
         self._compose = compose
         self._news = news
         self._next: dict[Partition, int | None] = {}
-        self._missed: deque[int] = deque(maxlen=_MISSED_MAX)
+        self._marks = Marks(source)
         self._storing = f"store.{self._lane}"
         self._stage = service.stage(self._storing, self._probe)
         self._reading = service.stage(f"read.{self._lane}", partial(kafka.probe, kafka_settings))
@@ -196,7 +190,9 @@ class Consumer:
             fault = str(error)
         try:
             if batch.items:
-                await self._store(_bare(batch))
+                await self._store(
+                    Batch(moves=batch.moves, items=[bare(one) for one in batch.items])
+                )
                 self._series.bare.inc()
                 self._told(record, "stored without its evidence", fault)
                 return
@@ -226,21 +222,8 @@ class Consumer:
             except BadRecord as error:
                 if count:
                     self._series.bad.add(error.reason)
-        await self._know(max((found.generation for found, _ in decoded), default=0))
-        view = self._source.current.newest
-        for found, arrived_us in decoded:
-            nature = nature_of(mark_of(view, found.device), self_test=found.self_test)
-            batch.items.append(Item(signal=found, nature=nature, arrived_us=arrived_us))
+        batch.items = await self._marks.items(decoded)
         return batch
-
-    async def _know(self, generation: int) -> None:
-        """Give a registry that is just changing one poll, once per generation: a test device must
-        not page as a real one because its row came with the same apply.
-        """
-        if generation <= self._source.current.generation or generation in self._missed:
-            return
-        if not await self._source.wait_for(generation, _GENERATION_WAIT_S):
-            self._missed.append(generation)
 
     async def _store(self, batch: Batch) -> None:
         """Store a batch, however long the database is away. Raises Refused, OffsetMoved."""
@@ -275,16 +258,3 @@ class Consumer:
                 return await store.take(
                     connection, batch.moves, batch.items, clock.now_us(), self._compose
                 )
-
-
-def _bare(batch: Batch) -> Batch:
-    """The same signals without evidence: that they speak matters more than why."""
-    items = [
-        Item(
-            signal=msgspec.structs.replace(item.signal, evidence={}),
-            nature=item.nature,
-            arrived_us=item.arrived_us,
-        )
-        for item in batch.items
-    ]
-    return Batch(moves=batch.moves, items=items)

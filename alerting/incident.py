@@ -13,13 +13,12 @@ and changes nothing:
     acknowledged  -- joined, raised, renewed --> open    nobody has acknowledged the new part yet
     acknowledged  -- closed -------> closed              only with a verdict
 
-Silence needs a reason (`Became`). Silent are: a record seen before, a device in it that goes on or
-repeats within ten minutes, a clear (it is recorded and closes nothing), and what belongs to a
-closed incident: a record of an onset that it holds, or an onset of one of its devices, from before
-the close and heard before it, at no higher tier. All else pages, late ones too: a page too many is
-cheaper than a fire too few.
-
-What is told of takes back every verdict but `fire`: it was given about less.
+Silence needs a reason (`Became`). Silent are: a record seen before, a device in it that goes on,
+repeats within ten minutes, or began and was received before the last transition (a log that catches
+up), a clear (it is recorded and closes nothing), and what belongs to a closed incident: a record of
+an onset that it holds, or an onset of one of its devices, from before the close and heard before
+it, at no higher tier. All else pages, late ones too: too many is cheaper than a fire too few. What
+is told of takes back every verdict but `fire`: it was given about less.
 
 Ids are hashes, so a replay of the log writes the same rows again. One partition brings all signals
 of one site and kind in order, which is why any interleaving of partitions gives the same ids.
@@ -240,9 +239,15 @@ def _news(
     # acknowledged, each device of a growing fire would page three times.
     settled = incident.state is State.ACKNOWLEDGED or incident.verdict is not None
     rises = settled and old.tier.rank < signal.tier.rank
-    if signal.tier is not Tier.EARLY and (rises or _is_new_onset(old, signal)):
+    anew = _is_new_onset(old, signal) and not _is_told(incident, signal)
+    if signal.tier is not Tier.EARLY and (rises or anew):
         return What.RENEWED, Became.RENEWED
     return None, Became.SAME
+
+
+def _is_told(incident: Incident, signal: Signal) -> bool:
+    """Whether the log only catches up with what was handed over. Both times as in `_covered`."""
+    return max(signal.onset_us, signal.received_us) <= incident.changed_us
 
 
 def _is_new_onset(old: Member, signal: Signal) -> bool:

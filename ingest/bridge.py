@@ -9,6 +9,8 @@ import asyncio
 from pathlib import Path
 
 from ingest.check import check
+from ingest.handover import Lookout
+from ingest.handover_loop import Handover
 from ingest.kept import kept_us
 from ingest.lane import LaneLoop, Shared
 from ingest.onboarding import operators, shipped
@@ -58,13 +60,16 @@ async def body(settings: BridgeSettings, service: Service) -> None:
         district=await asyncio.to_thread(_compiled, registry),
     )
     _tell_broken(service, shared.district)
-    lanes = [LaneLoop(shared, lane) for lane in Lane]
+    section = settings.bridge.handover
+    lanes = [LaneLoop(shared, lane, lookout=Lookout() if section else None) for lane in Lane]
+    handover = Handover(shared, lanes)
     async with asyncio.TaskGroup() as group:
         group.create_task(source.follow(), name="registry")
         group.create_task(_recompile(shared, source, registry), name="recompile")
         group.create_task(_tell_clocks(shared), name="clocks")
         for lane in lanes:
             group.create_task(lane.run(), name="lane")
+        group.create_task(handover.run(), name="handover")
 
 
 def _compiled(registry: Registry) -> District:

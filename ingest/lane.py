@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ingest.decode import shielded
 from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick
+from ingest.handover import Lookout
 from ingest.kept import clock_file, filters_file, filters_text, keep, kept_filters, kept_us
 from ingest.mqtt.client import Connection
 from ingest.mqtt.message import Message
@@ -30,6 +33,7 @@ from sizao.service import Service
 from sizao.units import Lane
 
 _PACKETS_MAX = 2_000  # of one tick: 60 ms of paho, so that the other lane gets its turn
+_AHEAD_MAX = 500  # messages looked at ahead of Kafka at a time: 10 ms of the loop
 _RETURN_S = 1.0
 _KEPT_EACH_US = 1_000_000
 
@@ -48,13 +52,14 @@ class Shared:
 class LaneLoop:
     """Runs until cancelled. Then nothing is acknowledged that Kafka does not have."""
 
-    def __init__(self, shared: Shared, lane: Lane) -> None:
-        """Connects in `run`."""
+    def __init__(self, shared: Shared, lane: Lane, *, lookout: Lookout | None = None) -> None:
+        """Connects in `run`. `lookout`: finds what is handed over while Kafka is silent."""
         section = shared.settings.bridge
         bound = section.alarm_bound if lane is Lane.ALARM else section.telemetry_bound
         self._shared = shared
         self._service = shared.service
         self._lane = lane
+        self.lookout = lookout
         self._desk = Desk(
             bridge=section.id, lane=lane, sequence=shared.stamp(), noisy=_noisy(shared, lane)
         )
@@ -89,6 +94,23 @@ class LaneLoop:
                 group.create_task(self._deliver(), name=f"deliver.{self._lane}")
         finally:
             await self._producer.stop()
+
+    # -- hand over -------------------------------------------------------------------------------
+
+    def silent(self, now_s: float) -> bool:
+        """Whether Kafka owes an answer about something a device said, for over SILENT_S_MAX."""
+        return bool(self._held.messages) and self._stage.waited_s(now_s) > SILENT_S_MAX
+
+    def look_ahead(self) -> bool:
+        """Look at some of what waits behind the write under way; whether there is more."""
+        lookout, district = self.lookout, self._shared.district
+        assert lookout is not None
+        first = bisect_right(self._buffer, lookout.upto_us, key=lambda one: one.arrived_us)
+        some = self._buffer[first : first + _AHEAD_MAX]
+        some = some[: cut(some)]
+        if some:
+            lookout.look(district.view, some, shielded(district, self._lane, some))
+        return first + len(some) < len(self._buffer)
 
     # -- receive ---------------------------------------------------------------------------------
 
@@ -203,7 +225,11 @@ class LaneLoop:
                 self._shared.stamp,
                 now_s=clock.monotonic_s(),
                 listening=self._listening,
+                backlog=bool(self._buffer),
             )
+            if self.lookout is not None:
+                view = self._shared.district.view
+                self.lookout.look(view, effects.heard, effects.decoded)
             if effects.records:
                 await self._write(effects)
             self._settle(effects)
@@ -235,6 +261,8 @@ class LaneLoop:
             if connection is None or not connection.acknowledge(message):
                 self._series.stale_acks.inc()
             self._held.settle(message.size)
+        if self.lookout is not None and effects.messages:
+            self.lookout.settle(effects.messages[-1].arrived_us)
         if connection is not None:
             connection.flush()
         self._series.written(effects)

@@ -46,6 +46,17 @@ class TelemetryBudget(BaseModel):
     carrier_burst: int = Field(default=100_000, ge=1_000, le=10_000_000)
 
 
+class HandoverSection(BaseModel):
+    """Where the bridge takes an alarm while Kafka is silent (docs/design.md, section 2)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(
+        pattern=r"^https?://[^/?#@\s]+$", max_length=200, description="of alert: http://host:port"
+    )
+    secret_file: Path = Field(description="whsec_ and base64, the same as alert's")
+
+
 class BridgeSection(BaseModel):
     """`bridge:` of the settings file."""
 
@@ -63,6 +74,9 @@ class BridgeSection(BaseModel):
     )
     device_types: Path | None = Field(
         default=None, description="an operator's own folder of device types, checked at first start"
+    )
+    handover: HandoverSection | None = Field(
+        default=None, description="left out, an alarm waits until Kafka is back"
     )
     tick_ms: int = Field(default=20, ge=5, le=1000, description="of a machine that keeps up")
     tick_busy_ms: int = Field(default=50, ge=5, le=1000, description="of one that does not")

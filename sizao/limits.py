@@ -15,6 +15,13 @@ HEAT_CLASSES: tuple[str, ...] = ("", "A1", "A2", "B", "C", "D", "E", "F", "G")
 _STATIC_MINIMUM_C = (54.0, 54.0, 54.0, 69.0, 84.0, 99.0, 114.0, 129.0, 144.0)
 STATIC_MINIMUM_C: npt.NDArray[np.float32] = np.array(_STATIC_MINIMUM_C, dtype=np.float32)
 """degC by class code. A device without a class (a smoke detector's thermometer) counts as A1."""
+SAMPLES_COUNT = 2
+"""So many readings in a row at the limit or above: one alone may be corrupt."""
+CLEAR_BELOW_K = 10.0
+CLEAR_S = 180
+"""A hit is over when the point has stayed so far under its limit for so long."""
+REARM_S = 7200
+"""A hit that has not been seen for so long is over in any case: the next is another."""
 
 assert len(HEAT_CLASSES) == len(STATIC_MINIMUM_C)
 

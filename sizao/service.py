@@ -8,14 +8,17 @@ the client library is stuck, and start-up is recovery.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
+import socket
 import socketserver
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from http import HTTPStatus
+from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from sizao import clock, log
@@ -32,9 +35,15 @@ _PROBE_DEADLINE_S = 5.0
 _BACKOFF_S = (0.1, 5.0)
 _SURE_S = 15.0  # a dependency that came back answers a probe before the longest back-off is over
 _HTTP_TIMEOUT_S = 5.0
+_HTTP_WHOLE_S = 10.0  # of a connection, however slowly its bytes drip in
+_CONNECTIONS_MAX = 32  # at once, a thread each: a scraper, a person, a few bridges
 
 Probe = Callable[[], Awaitable[None]]
 Result = TypeVar("Result")
+Door = Callable[[Mapping[str, Any]], tuple[HTTPStatus, dict[str, object]]]
+"""Answers POSTs to a path: WSGI's environment in, status and JSON out. Called in a thread of the
+connection; it bounds what it reads and how long it waits.
+"""
 
 
 class LostProgress(SizaoError):
@@ -88,6 +97,7 @@ class Service:
     progress: dict[str, float] = field(default_factory=dict)  # name -> monotonic s of last record
     oldest: dict[str, float | None] = field(default_factory=dict)  # lane -> monotonic s
     stages: dict[str, Stage] = field(default_factory=dict)
+    doors: dict[str, Door] = field(default_factory=dict)
     began: bool = False
     beat_s: float = 0.0
 
@@ -240,7 +250,34 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]
 
 
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    """A thread for each connection, so many at once and each for so long, or it is cut."""
+
     daemon_threads = True
+    request_queue_size = 2 * _CONNECTIONS_MAX
+
+    def __init__(self, *given: Any) -> None:
+        self._free = threading.BoundedSemaphore(_CONNECTIONS_MAX)
+        super().__init__(*given)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        cut = threading.Timer(_HTTP_WHOLE_S, _cut, (request,))
+        cut.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            cut.cancel()
+            self._free.release()
+
+
+def _cut(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(WSGIRequestHandler):
@@ -274,6 +311,10 @@ class Page:
         path = environ.get("PATH_INFO", "")
         if path == "/metrics":
             return self._metrics(environ, start_response)
+        if environ.get("REQUEST_METHOD") == "POST" and path in self._service.doors:
+            code, said = self._service.doors[path](environ)
+            start_response(f"{code.value} {code.phrase}", [("Content-Type", "application/json")])
+            return [json.dumps(said, ensure_ascii=False).encode() + b"\n"]
         pages = {"/healthz": self._health, "/readyz": self._readiness, "/progress": self._progress}
         if path not in pages:
             start_response("404 Not Found", [("Content-Type", "text/plain")])

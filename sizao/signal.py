@@ -23,6 +23,7 @@ import msgspec
 
 from sizao import frame, topics
 from sizao.errors import BadRecord
+from sizao.units import BY_NAME
 
 VERSION = 1
 CE_TYPE = "cn.sizao.signal.v1"
@@ -75,6 +76,23 @@ class Phase(StrEnum):
     RAISE = "raise"
     REFRESH = "refresh"
     CLEAR = "clear"
+
+
+DEVICE_SAYS: dict[int, tuple[Kind, Tier]] = {
+    BY_NAME["fire_state"].code: (Kind.FIRE, Tier.ALARM),
+    BY_NAME["call_point_state"].code: (Kind.FIRE, Tier.URGENT),
+    BY_NAME["gas_state"].code: (Kind.GAS, Tier.ALARM),
+    BY_NAME["co_state"].code: (Kind.CO, Tier.ALARM),
+    BY_NAME["tamper_state"].code: (Kind.TAMPER, Tier.ALARM),
+    BY_NAME["flow_state"].code: (Kind.WATER, Tier.ALARM),
+    BY_NAME["electrical_state"].code: (Kind.ELECTRICAL, Tier.ALARM),
+    BY_NAME["arc_state"].code: (Kind.ELECTRICAL, Tier.URGENT),
+}
+"""What a device means when it says ALARM, by quantity code: the rule `direct`, and the hand-over
+past Kafka, which has to give the same ids.
+"""
+HOLD_S = 600
+"""A device counts as alarming for so long after its last alarm message."""
 
 
 class SubjectType(StrEnum):
@@ -249,12 +267,18 @@ def decode(value: bytes | None, record_headers: Iterable[tuple[str, bytes]]) -> 
     frame.check_crc(value, said.items())
     if said.get("ce_type") != CE_TYPE.encode():
         raise BadRecord(SignalFault.HEADERS, f"ce_type {said.get('ce_type')!r}, not {CE_TYPE}")
-    try:
-        signal = _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadRecord(SignalFault.NOT_JSON, str(error)[:200]) from error
+    signal = _decoded(value)
     _check(signal, said.get("ce_id") or b"")  # Kafka's headers may be null
     return signal
+
+
+def _decoded(value: bytes) -> Signal:
+    if len(value) > BYTES_MAX:
+        raise BadRecord(SignalFault.TOO_LARGE, f"{len(value)} bytes, {BYTES_MAX} fit")
+    try:
+        return _decoder.decode(value)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadRecord(SignalFault.NOT_JSON, str(error)[:200]) from error
 
 
 def _check(signal: Signal, ce_id: bytes) -> None:
@@ -280,3 +304,49 @@ def _check(signal: Signal, ce_id: bytes) -> None:
     expected = record_id(onset, signal.phase, signal.event_us)
     if (signal.onset, signal.id, ce_id.decode("latin-1")) != (onset, expected, expected):
         raise BadRecord(SignalFault.ID, f"id {signal.id} is not the hash of its content")
+
+
+HANDED_SIGNALS_MAX = 500
+"""Of one request of the hand-over: what alert stores in one transaction."""
+HANDED_BYTES_MAX = 1 << 20
+"""Of its body: more than 500 signals of the rules that are handed over."""
+HANDED_PATH = "/handover"
+
+
+class _Handed(msgspec.Struct, frozen=True, kw_only=True):
+    version: int
+    signals: list[msgspec.Raw]
+
+
+_handed = msgspec.json.Decoder(_Handed)
+
+
+def encode_handed(signals: Iterable[Signal]) -> bytes:
+    """Body of a request that hands signals over past Kafka; equal signals give equal bytes."""
+    return b'{"version":%d,"signals":[%b]}' % (VERSION, b",".join(map(encode, signals)))
+
+
+def decode_handed(body: bytes) -> tuple[list[Signal], list[BadRecord]]:
+    """Signals of such a body, and what is wrong with the others: one never costs its neighbours.
+
+    Raises BadRecord with a SignalFault when it is no such body.
+    """
+    try:
+        handed = _handed.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadRecord(SignalFault.NOT_JSON, str(error)[:200]) from error
+    if handed.version != VERSION:
+        raise BadRecord(SignalFault.HEADERS, f"version {handed.version}, not {VERSION}")
+    if len(handed.signals) > HANDED_SIGNALS_MAX:
+        fault = f"{len(handed.signals)} signals, {HANDED_SIGNALS_MAX} fit"
+        raise BadRecord(SignalFault.TOO_LARGE, fault)
+    found, faults = [], []
+    for raw in handed.signals:
+        try:
+            signal = _decoded(bytes(raw))
+            _check(signal, signal.id.encode())
+        except BadRecord as error:
+            faults.append(error)
+        else:
+            found.append(signal)
+    return found, faults

@@ -7,10 +7,6 @@ repeats; `webhook-timestamp` is of the attempt. Only 2xx is success; redirects a
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,13 +19,10 @@ from alerting.ledger import DETAIL_CHARS_MAX, Answer, Letter, Outcome, outcome_o
 from alerting.notice import Notice
 from sizao import http
 from sizao.errors import BadInput, Retriable
+from sizao.http import read_secrets, signed_headers
 
 BODY_BYTES_MAX = 20_000
 URL_CHARS_MAX = 2_000
-SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix of the standard, not a secret
-_SECRET_BYTES = (24, 64)
-_SECRET_FILE_BYTES_MAX = 4_096
-_SECRETS_MAX = 4
 
 
 class Address(BaseModel):
@@ -57,34 +50,6 @@ class Address(BaseModel):
         if parts.username is not None or parts.password is not None or parts.fragment:
             raise ValueError("a user, password or fragment in the URL would end in the database")
         return url
-
-
-def read_secrets(path: Path) -> list[bytes]:
-    """Signing keys of a file. Raises BadInput naming the file, never its content."""
-    try:
-        with path.open(encoding="ascii") as file:
-            lines = file.read(_SECRET_FILE_BYTES_MAX).split()
-    except (OSError, ValueError) as error:  # ValueError: not ASCII, or a NUL in the path
-        raise BadInput(f"secret file {path} cannot be read: {type(error).__name__}") from error
-    keys = []
-    for line in lines:
-        try:
-            keys.append(base64.b64decode(line.removeprefix(SECRET_PREFIX), validate=True))
-        except binascii.Error:
-            keys.append(b"")
-        right = line.startswith(SECRET_PREFIX)
-        if not right or not _SECRET_BYTES[0] <= len(keys[-1]) <= _SECRET_BYTES[1]:
-            raise BadInput(f"secret file {path}: expected whsec_ and base64 of 24 to 64 bytes")
-    if not 1 <= len(keys) <= _SECRETS_MAX:
-        raise BadInput(f"secret file {path}: {len(keys)} secrets, expected 1 to {_SECRETS_MAX}")
-    return keys
-
-
-def sign(keys: list[bytes], message_id: str, timestamp_s: int, body: bytes) -> str:
-    """Content of `webhook-signature`: one `v1` signature per key."""
-    content = f"{message_id}.{timestamp_s}.".encode() + body
-    digests = (hmac.new(key, content, hashlib.sha256).digest() for key in keys)
-    return " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests)
 
 
 def check(address: dict[str, object]) -> None:
@@ -129,9 +94,7 @@ class Webhook:
         headers = {
             "content-type": "application/cloudevents+json; charset=utf-8",
             "user-agent": "sizao",
-            "webhook-id": letter.id,
-            "webhook-timestamp": str(timestamp_s),
-            "webhook-signature": sign(keys, letter.id, timestamp_s, letter.body),
+            **signed_headers(keys, letter.id, timestamp_s, letter.body),
         }
         try:
             response = await self._client.post(

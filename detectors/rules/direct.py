@@ -27,27 +27,17 @@ from detectors.batch import Rows
 from detectors.latch import Latch
 from detectors.rule import Block, Column, Finding, Points
 from sizao.frame import Flag
-from sizao.signal import MINUTE_US, Evidence, Kind, Phase, Tier
-from sizao.units import BY_CODE, BY_NAME, AlarmState, Lane
+from sizao.signal import DEVICE_SAYS, HOLD_S, MINUTE_US, Evidence, Phase, Tier
+from sizao.units import BY_CODE, AlarmState, Lane
 
 NAME = "direct"
 VERSION = 1
 LANE = Lane.ALARM
 MEMORY_S = 1800
 _SECOND_US = 1_000_000
-_SAYS: dict[int, tuple[Kind, Tier]] = {
-    BY_NAME["fire_state"].code: (Kind.FIRE, Tier.ALARM),
-    BY_NAME["call_point_state"].code: (Kind.FIRE, Tier.URGENT),
-    BY_NAME["gas_state"].code: (Kind.GAS, Tier.ALARM),
-    BY_NAME["co_state"].code: (Kind.CO, Tier.ALARM),
-    BY_NAME["tamper_state"].code: (Kind.TAMPER, Tier.ALARM),
-    BY_NAME["flow_state"].code: (Kind.WATER, Tier.ALARM),
-    BY_NAME["electrical_state"].code: (Kind.ELECTRICAL, Tier.ALARM),
-    BY_NAME["arc_state"].code: (Kind.ELECTRICAL, Tier.URGENT),
-}
 _LINES = ("real", "test")
-READS = tuple(BY_CODE[code].name for code in _SAYS)
-assert set(_SAYS) == {code for code, known in BY_CODE.items() if known.lane is Lane.ALARM}
+READS = tuple(BY_CODE[code].name for code in DEVICE_SAYS)
+assert set(DEVICE_SAYS) == {code for code, known in BY_CODE.items() if known.lane is Lane.ALARM}
 
 COLUMNS: tuple[Column, ...] = (
     Column("busy", "bool"),  # an onset is on: look at the point's next message
@@ -62,7 +52,7 @@ Bools = npt.NDArray[np.bool_]
 class Params:
     """`hold_s`: how long a device counts as alarming after its last alarm message."""
 
-    hold_s: int = 600
+    hold_s: int = HOLD_S
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:
@@ -172,7 +162,7 @@ def _finding(
     *,
     late: bool = False,
 ) -> Finding:
-    kind, tier = _SAYS[int(points.quantity[slot])]
+    kind, tier = DEVICE_SAYS[int(points.quantity[slot])]
     return Finding(
         slot=slot,
         kind=kind,

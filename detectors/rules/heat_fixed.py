@@ -27,7 +27,7 @@ from detectors.features import Heat, LateHeat, delivered_again
 from detectors.latch import Judged
 from detectors.rule import Array, Block, Column, Finding, Points, number
 from sizao.frame import Flag
-from sizao.limits import STATIC_MINIMUM_C
+from sizao.limits import CLEAR_BELOW_K, CLEAR_S, REARM_S, SAMPLES_COUNT, STATIC_MINIMUM_C
 from sizao.signal import Evidence, Kind, Phase, Tier
 from sizao.units import Lane
 
@@ -53,10 +53,10 @@ COLUMNS: tuple[Column, ...] = (
 class Params:
     """The limit itself is the class's (`sizao.limits`)."""
 
-    samples_count: int = 2
-    clear_below_limit_k: float = 10.0
-    clear_s: int = 180
-    rearm_s: int = 7200
+    samples_count: int = SAMPLES_COUNT
+    clear_below_limit_k: float = CLEAR_BELOW_K
+    clear_s: int = CLEAR_S
+    rearm_s: int = REARM_S
     late_apart_s: int = 7200
 
 

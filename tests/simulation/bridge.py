@@ -178,6 +178,7 @@ class Bridge:
                 self.stamps.now_us,
                 now_s=self.work.now_s,
                 listening=lane.listening,
+                backlog=bool(lane.buffer),
             )
             if "acknowledge before Kafka" in self.flaws:
                 yield from self._settle(lane, batch)

@@ -10,9 +10,10 @@ import standardwebhooks
 from fix_alerting import OLD_SECRET, SECRET
 from pydantic import ValidationError
 
-from alerting.channels.webhook import Address, read_secrets, sign
+from alerting.channels.webhook import Address
 from sizao import clock
 from sizao.errors import BadInput
+from sizao.http import read_secrets, sign
 
 
 def test_the_signature_is_this_one():
