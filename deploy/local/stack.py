@@ -157,6 +157,7 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._secret("database-password", self.servers.postgres.password)
         bridge = self._secret("bridge-password")
+        self._key("handover-key")
         known = self.folder / "carriers.json"
         if known.exists():
             self.carriers = json.loads(known.read_text("utf-8"))
@@ -178,6 +179,14 @@ class Stack:
             hand_over(file, (content or secrets.token_urlsafe(24)) + "\n", None)
         return file.read_text("utf-8").strip()
 
+    def _key(self, name: str) -> Path:
+        """The file of a signing key, made once."""
+        file = self.folder / name
+        if not file.exists():
+            key = base64.b64encode(secrets.token_bytes(32)).decode()
+            hand_over(file, f"whsec_{key}\n", None)
+        return file
+
     def _write(self, ports: dict[str, int]) -> None:
         at = self.servers.addresses
         sections: dict[str, object] = {
@@ -190,8 +199,14 @@ class Stack:
                 "password_file": str(self.folder / "bridge-password"),
             },
         }
+        key = {"secret_file": str(self.folder / "handover-key")}
+        own: dict[str, dict[str, object]] = {
+            "alert": {"handover": key},
+            "bridge": {"handover": {"url": f"http://{HOST}:{ports['alert']}", **key}},
+        }
         for name, port in ports.items():
-            sections[name] = {"http": {"host": HOST, "port": port}, **self.overrides.get(name, {})}
+            http = {"http": {"host": HOST, "port": port}}
+            sections[name] = {**http, **own.get(name, {}), **self.overrides.get(name, {})}
         if "console" in ports:
             sections["console"] = {**dict(sections["console"]), "port": self.http_port}  # type: ignore[call-overload]
         with self.config.open("w", encoding="utf-8") as file:
@@ -238,10 +253,7 @@ class Stack:
 
     def add_responder(self, name: str, area: str, url: str, min_tier: str) -> str:
         """Import one webhook responder; returns its signing secret."""
-        secret_file = self.folder / f"responder-{name}-key"
-        if not secret_file.exists():
-            key = base64.b64encode(secrets.token_bytes(32)).decode()
-            hand_over(secret_file, f"whsec_{key}\n", None)
+        secret_file = self._key(f"responder-{name}-key")
         file = self.folder / f"responder-{name}.yaml"
         with file.open("w", encoding="utf-8") as out:
             channel = {"channel": "webhook", "url": url, "secret_file": str(secret_file)}
