@@ -49,7 +49,10 @@ _SECOND_US = 1_000_000
 _HOLD_US = HOLD_S * _SECOND_US
 _REARM_US = limits.REARM_S * _SECOND_US
 _CLEAR_US = limits.CLEAR_S * _SECOND_US
-_GAP_US = 1800 * _SECOND_US  # no data for so long: calm is judged anew
+# Calm is judged anew after so long without data, and after a jump right behind that (detect's
+# features seed a point's baseline there).
+_GAP_US = 1800 * _SECOND_US
+_JUMP_K, _DROP_K = 15.0, 5.0
 _TEMPERATURE = BY_NAME["temperature_c"].code
 _LOWEST_C = float(limits.STATIC_MINIMUM_C.min())
 _FIRST = {Kind.FIRE, Kind.GAS, Kind.CO}
@@ -116,6 +119,7 @@ class Hot:
     held_us: int = 0
     said_us: int = 0
     calm_us: int = 0
+    seeded: bool = False
 
 
 @dataclass(slots=True)
@@ -161,6 +165,8 @@ class Lookout:
             found = _said(self, view, row) if decoded.alarm[at] else _heat(self, view, row)
             for one in found:
                 self.found[one.rank].append(one)
+        for point in set(decoded.point[index].tolist()):
+            self.busy[point] = _remembered(self, point)
         if self.upto_us - self.swept_us > MINUTE_US:
             _sweep(self)
 
@@ -187,16 +193,21 @@ class Lookout:
 
 
 def _at_stake(lookout: Lookout, view: View, decoded: Decoded) -> npt.NDArray[np.bool_]:
-    """Rows that may change something: alarms, heat at a limit, and points that are remembered."""
+    """Rows that may change something: alarms, heat at a limit, and all else of such points, now
+    and as long as they are remembered.
+    """
     missing = len(view.point_device) - len(lookout.busy)
     if missing > 0:
         lookout.busy = np.pad(lookout.busy, (0, missing))
-    speaks: npt.NDArray[np.bool_] = np.where(
-        decoded.alarm, decoded.value != AlarmState.NORMAL, decoded.value >= _LOWEST_C
-    )
-    speaks |= lookout.busy.take(decoded.point)
-    speaks &= decoded.alarm | (view.point_quantity[decoded.point] == _TEMPERATURE)
-    return speaks
+    speaks = np.where(decoded.alarm, decoded.value != AlarmState.NORMAL, decoded.value >= _LOWEST_C)
+    ours = decoded.alarm | (view.point_quantity[decoded.point] == _TEMPERATURE)
+    lookout.busy[decoded.point[speaks & ours]] = True
+    known: npt.NDArray[np.bool_] = ours & lookout.busy.take(decoded.point)
+    return known
+
+
+def _remembered(lookout: Lookout, point: int) -> bool:
+    return point in lookout.hot or (point, False) in lookout.said or (point, True) in lookout.said
 
 
 def _said(lookout: Lookout, view: View, row: _Row) -> list[Finding]:
@@ -218,7 +229,7 @@ def _follow(
 ) -> tuple[Phase | None, int]:
     """What to say of one line of a device, and of which onset."""
     own, at_us, now_us = lookout.said.get(line), row.event_us, lookout.upto_us
-    if own is not None and own.heard_us + _HOLD_US <= now_us:
+    if own is not None and own.heard_us + _HOLD_US < now_us:
         own.active = False
     if holds and own is not None and own.active:
         own.held_us, own.heard_us = max(own.held_us, at_us), now_us
@@ -228,7 +239,6 @@ def _follow(
         return Phase.REFRESH, own.onset_us
     if holds and (own is None or not own.since_us <= at_us <= own.held_us):
         lookout.said[line] = Onset(at_us, at_us, at_us, at_us, now_us)
-        lookout.busy[row.point] = True
         return Phase.RAISE, at_us
     ends = own is not None and own.active and row.value == AlarmState.NORMAL
     if own is not None and ends and at_us > own.held_us:
@@ -246,14 +256,15 @@ def _heat(lookout: Lookout, view: View, row: _Row) -> list[Finding]:
     limit_c = _limit_c(view, row.point)
     own.hits = min(own.hits + 1, limits.SAMPLES_COUNT) if row.value >= limit_c else 0
     calm = row.value < limit_c - limits.CLEAR_BELOW_K
+    jumps = not -_DROP_K <= row.value - own.newest_c <= _JUMP_K
+    own.seeded = row.event_us - own.newest_us > _GAP_US or (own.seeded and jumps)
     before_us, before_c = own.newest_us, own.newest_c
     phases = _heat_phases(own, row, calm=calm)
     own.newest_us, own.newest_c = row.event_us, row.value
     if own.hits or own.active:
         lookout.hot[row.point] = own
-        lookout.busy[row.point] = True
-    elif lookout.hot.pop(row.point, None) is not None:
-        lookout.busy[row.point] = False
+    else:
+        lookout.hot.pop(row.point, None)
     at = (row.event_us, lookout.upto_us, row.value, row.flags)
     before = {"before_us": before_us, "before_c": before_c}
     return [
@@ -277,7 +288,7 @@ def _heat_phases(own: Hot, row: _Row, *, calm: bool) -> list[tuple[Phase, int]]:
         own.held_us, own.calm_us = at_us, 0
     elif not (own.active and calm):
         own.calm_us = 0
-    elif not own.calm_us or at_us - own.newest_us > _GAP_US:
+    elif not own.calm_us or own.seeded:
         own.calm_us = at_us
     elif at_us - own.calm_us >= _CLEAR_US:
         own.active, own.calm_us = False, 0
@@ -292,16 +303,15 @@ def _limit_c(view: View, point: int) -> float:
 
 
 def _sweep(lookout: Lookout) -> None:
-    """Forget who has been silent for longer than any of the rules above asks."""
+    """Forget the alarms of devices that have fallen silent. (Heat is not forgotten: a sensor that
+    reports once a day may be at its limit twice in a row.)
+    """
     now_us = lookout.swept_us = lookout.upto_us
-    silent = [line for line, own in lookout.said.items() if own.heard_us + _HOLD_US <= now_us]
+    silent = [line for line, own in lookout.said.items() if own.heard_us + _HOLD_US < now_us]
     for line in silent:
         del lookout.said[line]
-    cold = [point for point, own in lookout.hot.items() if own.newest_us + _REARM_US <= now_us]
-    for point in cold:
-        del lookout.hot[point]
-    for point in {*cold, *(point for point, _ in silent)}:
-        lookout.busy[point] = (point, False) in lookout.said or (point, True) in lookout.said
+    for point, _ in silent:
+        lookout.busy[point] = _remembered(lookout, point)
 
 
 def signal_of(view: View, one: Finding) -> Signal:
