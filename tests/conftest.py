@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 pytest_plugins = [
     "fix_broker",
+    "fix_handover",
     "fix_house",
     "fix_register",
     "fix_registry",

@@ -120,9 +120,10 @@ def test_no_limit_hit(messages):
 
 def test_a_humidity_of_sixty_is_no_heat():
     place = small(Device("i", DOCUMENTS["generic/indoor_climate.yaml"]))
-    body = json.dumps({"temperature": 20, "humidity": 60, "co2": 900})
-    messages = [message("up/c1/telemetry/i", body, at_us=T0_US + number) for number in range(3)]
-    decoded = decode(place, Lane.TELEMETRY, messages)
+    said = {"temperature": 20, "humidity": 60, "co2": 900}
+    body = json.dumps({"deviceInfo": {"devEui": "i"}, "fCnt": 1, "fPort": 2, "object": said})
+    messages = [message("up/c1/lorawan/i/up", body, at_us=T0_US + number) for number in range(3)]
+    decoded = decode(place, Lane.ALARM, messages)
     assert (decoded.value == 60).sum() == 3
     lookout = Lookout()
     lookout.look(place.view, messages, decoded)
