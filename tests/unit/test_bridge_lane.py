@@ -7,6 +7,7 @@ import pytest
 from fix_bridge import SMOKE_HEAT, Device, message, small
 
 from ingest import lane as lanes
+from ingest.handover import Lookout
 from ingest.kept import clock_file, filters_file, kept_filters, kept_us
 from ingest.lane import LaneLoop, Shared
 from ingest.settings import BridgeSettings
@@ -146,7 +147,7 @@ def running(tmp_path, monkeypatch):
         service = Service("bridge", log.setup("bridge"), Metrics("bridge"))
         place = small(Device("h1"), Device("s1", SMOKE_HEAT))
         shared = Shared(service=service, settings=settings, stamp=Rising().now_us, district=place)
-        made = LaneLoop(shared, lane)
+        made = LaneLoop(shared, lane, lookout=Lookout())
         rig = Rig(service, broker, store, made, settings.bridge)
         rig.shared = shared
         async with asyncio.TaskGroup() as group:
@@ -208,8 +209,9 @@ async def test_an_acknowledgement_of_a_dead_connection_is_dropped_and_counted(ru
         assert rig.count("stale_acks") == 1
 
 
-async def test_a_full_lane_pauses_leaves_and_comes_back(running):
-    async with running(keepalive_s=4, telemetry_bound={"messages": 3}) as rig:
+@pytest.mark.parametrize("lane", Lane)
+async def test_a_full_lane_pauses_leaves_and_comes_back(running, lane):
+    async with running(lane, keepalive_s=4, **{f"{lane}_bound": {"messages": 3}}) as rig:
         rig.lane._flow.pause_s_max = 0.05
         rig.log.open.clear()
         for _ in range(3):
@@ -306,6 +308,31 @@ async def test_telemetry_waits_at_the_broker_when_kafka_is_silent_and_alarms_com
         rig.broker.publish(b'{"state": "alarm", "smoke": 2}', "up/c1/alarm/s1")
         await until(lambda: rig.held == 2)
         rig.log.open.set()
+
+
+async def test_what_waits_behind_a_write_is_looked_at_ahead_and_kafka_takes_it_off_again(
+    running, monkeypatch
+):
+    monkeypatch.setattr(lanes, "SILENT_S_MAX", 0.02)
+    monkeypatch.setattr(lanes, "_AHEAD_MAX", 2)
+    topic, said = "up/c1/alarm/s1", b'{"state": "alarm", "smoke": 1}'
+    async with running(Lane.ALARM) as rig:
+        rig.log.open.clear()
+        rig.broker.publish(b'{"state": "normal", "smoke": 1}', topic=topic)
+        await until(lambda: rig.log.asked and rig.held == 1)
+        assert not rig.lane.look_ahead()
+        for _ in range(3):
+            rig.broker.publish(said, topic=topic)
+        await until(lambda: rig.held == 4 and rig.lane.silent(clock.monotonic_s()))
+        assert rig.lane.lookout.waiting == 0
+        assert rig.lane.look_ahead()
+        assert not rig.lane.look_ahead()
+        assert rig.lane.lookout.waiting == 1
+        assert rig.broker.told == []
+        rig.log.open.set()
+        await until(lambda: rig.held == 0)
+        assert rig.lane.lookout.waiting == 0
+        assert not rig.lane.silent(clock.monotonic_s())
 
 
 async def test_a_lost_session_is_told(running, tmp_path):

@@ -128,6 +128,28 @@ def test_a_plan_is_cut_by_bytes_and_by_messages(monkeypatch):
     assert plans.cut([each] * 5) == 3
 
 
+def test_a_plan_is_cut_where_more_than_a_second_passed():
+    each = [message("up/c1/telemetry/h1", HOT, at_us=T0_US + at * 400_000) for at in range(6)]
+    assert plans.cut(each) == 3
+    assert plans.cut(each[3:]) == 3
+    assert plans.cut([each[0], each[5]]) == 1
+
+
+def test_frames_bear_the_arrival_of_what_they_hold_however_long_kafka_was_away():
+    at, waited = desk(), message("up/c1/telemetry/h1", HOT)
+    back = clock(T0_US + 1_200_000_000)
+    late = plan(at, PLACE, [waited], back, now_s=1.0, listening=True, backlog=True)
+    assert {one.received_us // 1000 for _, one in frames(late, READINGS)} == {T0_US // 1000}
+    last = message("up/c1/telemetry/h1", HOT, at_us=T0_US + 5)
+    caught_up = plan(at, PLACE, [last], back, now_s=3.0, listening=True)
+    told = {one.rows: one.received_us for _, one in frames(caught_up, READINGS)}
+    assert told[1] < T0_US + 1000
+    assert told[0] >= T0_US + 1_200_000_000  # a heartbeat speaks of now
+    again = plan(at, PLACE, [last], back, now_s=3.1, listening=False)
+    ((_, one),) = frames(again, READINGS)
+    assert one.received_us > told[0], "it never goes back"
+
+
 def test_a_lane_that_does_not_listen_writes_no_heartbeat():
     assert run([], listening=False).records == []
 
