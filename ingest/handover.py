@@ -145,13 +145,14 @@ class Lookout:
 
     def look(self, view: View, messages: Sequence[Message], decoded: Decoded) -> None:
         """Follow messages in the order of their arrival; those seen before are passed over."""
-        if not messages or messages[-1].arrived_us <= self.upto_us:
+        upto_us = self.upto_us
+        if not messages or messages[-1].arrived_us <= upto_us:
             return
+        self.upto_us = messages[-1].arrived_us  # first: what fails here is not tried for ever
         keep = _at_stake(self, view, decoded)
-        if messages[0].arrived_us <= self.upto_us:
-            fresh = np.array([one.arrived_us > self.upto_us for one in messages], np.bool_)
+        if messages[0].arrived_us <= upto_us:
+            fresh = np.array([one.arrived_us > upto_us for one in messages], np.bool_)
             keep &= fresh[decoded.message]
-        self.upto_us = messages[-1].arrived_us
         index = np.flatnonzero(keep)
         # As detect has a frame's rows: a point's own in the order of their event times.
         order = index[np.lexsort((decoded.event_us[index], decoded.point[index]))]

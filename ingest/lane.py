@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ingest.decode import shielded
+from ingest.decode import Decoded, shielded
 from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick
 from ingest.handover import Lookout
 from ingest.kept import clock_file, filters_file, filters_text, keep, kept_filters, kept_us
@@ -103,14 +103,25 @@ class LaneLoop:
 
     def look_ahead(self) -> bool:
         """Look at some of what waits behind the write under way; whether there is more."""
-        lookout, district = self.lookout, self._shared.district
-        assert lookout is not None
-        first = bisect_right(self._buffer, lookout.upto_us, key=lambda one: one.arrived_us)
+        assert self.lookout is not None
+        upto_us = self.lookout.upto_us
+        first = bisect_right(self._buffer, upto_us, key=lambda one: one.arrived_us)
         some = self._buffer[first : first + _AHEAD_MAX]
         some = some[: cut(some)]
         if some:
-            lookout.look(district.view, some, shielded(district, self._lane, some))
+            self._look(some, shielded(self._shared.district, self._lane, some))
         return first + len(some) < len(self._buffer)
+
+    def _look(self, messages: Sequence[Message], decoded: Decoded) -> None:
+        if self.lookout is None:
+            return
+        try:
+            self.lookout.look(self._shared.district.view, messages, decoded)
+        except Exception as error:  # noqa: BLE001 - a slip of ours here must not end the lane
+            fault = f"{type(error).__name__}: {error}"[:200]
+            self._service.facts[f"lookout.{self._lane}"] = fault
+            self._service.logger.error("not looked at", lane=self._lane, error=fault)
+            self._series.not_looked_at.inc(len(messages))
 
     # -- receive ---------------------------------------------------------------------------------
 
@@ -227,9 +238,7 @@ class LaneLoop:
                 listening=self._listening,
                 backlog=bool(self._buffer),
             )
-            if self.lookout is not None:
-                view = self._shared.district.view
-                self.lookout.look(view, effects.heard, effects.decoded)
+            self._look(effects.heard, effects.decoded)
             if effects.records:
                 await self._write(effects)
             self._settle(effects)

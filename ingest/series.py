@@ -50,6 +50,9 @@ class LaneSeries:
         self.leaves = metrics.counter(name("leaves"), "disconnects on purpose after a long pause")
         self.held_messages = metrics.gauge(name("held_messages"), "read and not yet acknowledged")
         self.held_bytes = metrics.gauge(name("held_bytes"), "their payloads")
+        self.not_looked_at = metrics.counter(
+            name("not_looked_at"), "messages that a slip of ours kept from the hand-over"
+        )
         self.kafka_wait = metrics.seconds(name("kafka_wait_seconds"), "until Kafka acknowledged")
         self.tick_late = metrics.seconds(name("tick_late_seconds"), "how late a tick began")
 

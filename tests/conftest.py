@@ -11,6 +11,7 @@ pytest_plugins = [
     "fix_broker",
     "fix_handover",
     "fix_house",
+    "fix_lane",
     "fix_register",
     "fix_registry",
     "fix_servers",
