@@ -7,23 +7,22 @@ fire beside it along.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ingest.device_types.compiled import Field
+from ingest.cells import judged
 from ingest.device_types.reasons import Reason
-from ingest.device_types.verdicts import ABSENT, NO_POINT, OK, TIME, VERDICTS, Floats, Verdicts
-from ingest.entries import Entries, Ints, Spoken, direct, joined, routed
+from ingest.device_types.verdicts import NO_POINT, OK, VERDICTS, Floats, Verdicts
+from ingest.entries import Ints, Part, Spoken, direct, routed
 from ingest.mqtt.message import Message
 from ingest.refused import Fault, Faults, Refused
-from ingest.routes import PARTS, District, Refusal
+from ingest.routes import PARTS, District, Leads, Refusal
 from sizao.frame import Flag
-from sizao.units import BY_CODE, HEARD, Lane
+from sizao.units import BY_CODE, Lane
 
 PAST_US_MAX = 48 * 3_600_000_000
 FUTURE_US_MAX = 60_000_000
@@ -53,12 +52,14 @@ class Decoded:
     corrected_us: npt.NDArray[np.int64]
 
 
-def shielded(district: District, lane: Lane, messages: Sequence[Message]) -> Decoded:
+def shielded(
+    district: District, lane: Lane, messages: Sequence[Message], leads: Leads | None = None
+) -> Decoded:
     """As `decode`, but a slip of ours costs the payload that shows it: it would end the lane, and
     the broker would send the same payload again after each restart.
     """
     try:
-        return decode(district, lane, messages)
+        return decode(district, lane, messages, leads=leads)
     except Exception:
         spoilt = {}
         for index, message in enumerate(messages):
@@ -76,117 +77,88 @@ def decode(
     lane: Lane,
     messages: Sequence[Message],
     spoilt: Mapping[int, str] = MappingProxyType({}),
+    leads: Leads | None = None,
 ) -> Decoded:
     """Readings of messages that came over a lane's connection.
 
-    `spoilt`: messages that are refused unseen, and why.
+    `spoilt`: messages that are refused unseen, and why. `leads`: `district.leads` of them, where
+    it was asked already.
     """
     faults = Faults()
-    arrived_us = np.array([message.arrived_us for message in messages], np.int64)
-    by_topic: dict[int, tuple[list[int], list[int]]] = {}
-    by_payload: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
-    topics, type_of = district.topics[lane], district.type_of
-    for index, message in enumerate(messages):
-        found = topics.get(message.topic, 0)
-        if not found:
-            resolved = district.resolve(lane, message.topic)
-            if isinstance(resolved, Refusal):
-                faults.whole(index, Fault(*resolved))
-                continue
-            found = resolved
-        if index in spoilt:
-            said = Fault(Reason.NOT_DECODED, spoilt[index], max(found, 0) // PARTS)
-            faults.whole(index, said)
-        elif found > 0:
-            device = found // PARTS
-            group = by_topic.setdefault(type_of[device] * PARTS + found % PARTS, ([], []))
-            group[0].append(index)
-            group[1].append(device)
+    leads = district.leads(lane, messages) if leads is None else leads.copy()
+    _find(district, lane, messages, leads, spoilt, faults)
+    payloads = [message.payload for message in messages]
+    parts: list[Part] = []
+    for number, indexes, devices in _by_topic(district, leads):
+        parts += direct(district, number, payloads, indexes, devices, faults)
+    for spoken in _by_payload(district, leads):
+        parts += routed(district, spoken, payloads, faults)
+    return _rows(district, messages, parts, faults)
+
+
+def _find(
+    district: District,
+    lane: Lane,
+    messages: Sequence[Message],
+    leads: Leads,
+    spoilt: Mapping[int, str],
+    faults: Faults,
+) -> None:
+    """Where topics lead that are not remembered, in place; what leads nowhere is refused."""
+    for index in np.flatnonzero(leads == 0).tolist():
+        found = district.resolve(lane, messages[index].topic)
+        if isinstance(found, Refusal):
+            faults.whole(index, Fault(*found))
         else:
-            place = -found - 1
-            routed_of = by_payload.setdefault(district.routes[place].readers, ([], []))
-            routed_of[0].append(index)
-            routed_of[1].append(place)
-    entries = [
-        part
-        for reader, (indexes, devices) in by_topic.items()
-        for part in direct(district, reader, messages, indexes, devices, arrived_us, faults)
-    ]
-    for readers, (indexes, routes) in by_payload.items():
-        spoken = Spoken(indexes, routes, readers)
-        entries += routed(district, spoken, messages, arrived_us, faults)
-    return _rows(district, messages, entries, arrived_us, faults)
+            leads[index] = found
+    for index, why in spoilt.items():
+        found = int(leads[index])
+        if found:
+            faults.whole(index, Fault(Reason.NOT_DECODED, why, max(found, 0) // PARTS))
+            leads[index] = 0
 
 
-class _Cells(NamedTuple):
-    """Good values: the entry of each, its quantity and value."""
-
-    entry: npt.NDArray[np.intp]
-    quantity: Ints
-    value: Floats
-
-
-def _cells(entries: Entries, faults: Faults) -> _Cells:
-    """Good values of entries, heard rows included; the bad ones go to `faults`."""
-    size = len(entries.message)
-    measured, silent = np.zeros(size, np.bool_), np.ones(size, np.bool_)
-    faulty = np.zeros(size, np.bool_)
-    places, quantities, values = [], [], []
-    for one, verdicts, column in entries.fields:
-        good = verdicts == OK
-        for place in np.flatnonzero(verdicts > ABSENT).tolist():
-            _blame(entries, faults, place, int(verdicts[place]), one)
-        faulty |= verdicts > ABSENT
-        silent &= ~good
-        if one.lane is Lane.TELEMETRY:
-            measured |= good
-        where = np.flatnonzero(good)
-        places.append(where)
-        quantities.append(np.full(len(where), one.code, np.int32))
-        values.append(column[where])
-    for place in np.flatnonzero(entries.time == TIME).tolist():
-        _blame(entries, faults, place, TIME, None)
-    if entries.says_alarms:
-        # Offline is judged in the readings fold alone, so a device that was heard leaves a row
-        # there; garbage alone does not count as being heard.
-        where = np.flatnonzero(~measured & ~(silent & faulty))
-        places.append(where)
-        quantities.append(np.full(len(where), HEARD.code, np.int32))
-        values.append(np.ones(len(where)))
-    return _Cells(np.concatenate(places), np.concatenate(quantities), np.concatenate(values))
+def _by_topic(district: District, leads: Leads) -> Iterable[tuple[int, Ints, Ints]]:
+    """Readers, and the messages and devices of each."""
+    indexes = np.flatnonzero(leads > 0).astype(np.int32)
+    if not len(indexes):
+        return
+    device, part = np.divmod(leads[indexes], PARTS)
+    device = device.astype(np.int32)
+    reader = district.view.device_type[device] * PARTS + part
+    order = np.argsort(reader, kind="stable")
+    reader, indexes, device = reader[order], indexes[order], device[order]
+    ends = [*(np.flatnonzero(np.diff(reader)) + 1).tolist(), len(reader)]
+    for start, end in zip([0, *ends], ends, strict=False):
+        yield int(reader[start]), indexes[start:end], device[start:end]
 
 
-def _blame(entries: Entries, faults: Faults, place: int, verdict: int, one: Field | None) -> None:
-    reason = VERDICTS[verdict]
-    assert reason is not None
-    name, alarm = ("time", False) if one is None else (one.name, one.lane is Lane.ALARM)
-    message, device = int(entries.message[place]), int(entries.device[place])
-    faults.part(message, Fault(reason, name, device), alarm=alarm)
+def _by_payload(district: District, leads: Leads) -> Iterable[Spoken]:
+    """Messages whose payload names the devices, by the readers that they may need."""
+    groups: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
+    for index in np.flatnonzero(leads < 0).tolist():
+        place = -int(leads[index]) - 1
+        group = groups.setdefault(district.routes[place].readers, ([], []))
+        group[0].append(index)
+        group[1].append(place)
+    for readers, (indexes, routes) in groups.items():
+        yield Spoken(indexes, routes, readers)
 
 
 def _rows(
-    district: District,
-    messages: Sequence[Message],
-    entries: list[Entries],
-    arrived_us: npt.NDArray[np.int64],
-    faults: Faults,
+    district: District, messages: Sequence[Message], parts: Sequence[Part], faults: Faults
 ) -> Decoded:
     """One row per good value that has a point."""
-    cells = [_cells(part, faults) for part in entries]
-    starts = np.cumsum([0, *(len(part.message) for part in entries)])
-    entry = joined(
-        [cell.entry + start for cell, start in zip(cells, starts, strict=False)], np.intp
-    )
-    message = joined([part.message for part in entries], np.int32)
-    device = joined([part.device for part in entries], np.int32)
-    arrived = arrived_us[message]
-    dup = np.array([one.dup for one in messages], np.bool_)[message]
-    time = joined([part.time for part in entries], np.uint8)
+    arrived_us = np.array([one.arrived_us for one in messages], np.int64)
+    dup = np.array([one.dup for one in messages], np.bool_)
+    entries = judged(district, parts, arrived_us, faults)
+    message, device = entries.message, entries.device
     event_us, flags, off_us = _times(
-        arrived, dup, time, joined([part.time_us for part in entries], np.float64)
+        arrived_us[message], dup[message], entries.time, entries.time_us
     )
     corrected = np.flatnonzero(flags & Flag.CLOCK_CORRECTED)
-    quantity = joined([cell.quantity for cell in cells], np.int32)
+    corrected = corrected[np.argsort(message[corrected], kind="stable")]  # the last one is kept
+    entry, quantity = entries.entry, entries.quantity
     point = district.view.points_of(device[entry], quantity)
     for place in np.flatnonzero(point == 0).tolist():
         at, known = int(entry[place]), BY_CODE[int(quantity[place])]
@@ -199,12 +171,11 @@ def _rows(
     order = np.argsort(message[entry], kind="stable")
     order = order[point[order] > 0]
     entry, point = entry[order], point[order]
-    value = joined([cell.value for cell in cells], np.float64)[order]
     return Decoded(
         message=message[entry],
         point=point,
         event_us=event_us[entry],
-        value=value.astype(np.float32),
+        value=entries.value[order].astype(np.float32),
         flags=flags[entry],
         partition=district.view.point_partition[point],
         alarm=_LANE_ALARM[quantity[order]],

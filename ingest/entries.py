@@ -1,4 +1,4 @@
-"""What payloads say, judged: of which device, when, and each field with its verdict. Never raises.
+"""What payloads say, and of which device. Judged in cells.py. Never raises.
 
 A topic names the device (`direct`), or the payload does, perhaps of many (`routed`).
 """
@@ -11,60 +11,41 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ingest.device_types.compiled import Compiled, Field
-from ingest.device_types.judge import decided, judge_all, judge_column, of_gas
+from ingest.device_types.compiled import Compiled
 from ingest.device_types.payload import Columns
 from ingest.device_types.reasons import Reason
-from ingest.device_types.times import times_us
-from ingest.device_types.verdicts import ABSENT, Floats, Verdicts
-from ingest.mqtt.message import Message
 from ingest.others import Others, Read
 from ingest.refused import Fault, Faults
 from ingest.routes import PARTS, District, Refusal
 
 Ints = npt.NDArray[np.int32]
-Times = npt.NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-class Entries(NamedTuple):
+class Part(NamedTuple):
     """What payloads of one type said: an entry is one payload's word of one device."""
 
+    compiled: Compiled
+    columns: Columns
     message: Ints
     device: Ints
-    time_us: Floats
-    time: Verdicts
-    fields: list[tuple[Field, Verdicts, Floats]]
-    says_alarms: bool
 
 
 def direct(
     district: District,
     number: int,
-    messages: Sequence[Message],
-    indexes: list[int],
-    devices: list[int],
-    arrived_us: Times,
+    payloads: Sequence[bytes],
+    indexes: Ints,
+    devices: Ints,
     faults: Faults,
-) -> Iterable[Entries]:
-    """Entries of messages whose topic named the device; all of one type."""
+) -> Iterable[Part]:
+    """What messages said whose topic named the device; all of one type."""
     reader = district.readers[number]
-    parts, refused = reader.read([messages[index].payload for index in indexes])
+    parts, refused = reader.read([payloads[index] for index in indexes.tolist()])
     for place, reason, detail in refused:
-        faults.whole(indexes[place], Fault(reason, detail, devices[place]))
-    all_messages, all_devices = np.array(indexes, np.int32), np.array(devices, np.int32)
+        faults.whole(int(indexes[place]), Fault(reason, detail, int(devices[place])))
     for columns in parts:
-        where = np.array(columns.payload, np.intp)
-        whose = _Whose(all_messages[where], all_devices[where], arrived_us[all_messages[where]])
-        yield _judged(district, reader.compiled, columns, whose, None)
-
-
-class _Whose(NamedTuple):
-    """Whose entries these are, and when they arrived."""
-
-    message: Ints
-    device: Ints
-    arrived_us: Times
+        yield Part(reader.compiled, columns, indexes[columns.payload], devices[columns.payload])
 
 
 class Spoken(NamedTuple):
@@ -87,17 +68,16 @@ class Spoken(NamedTuple):
 def routed(
     district: District,
     spoken: Spoken,
-    messages: Sequence[Message],
-    arrived_us: Times,
+    payloads: Sequence[bytes],
     faults: Faults,
-) -> Iterable[Entries]:
-    """Entries of messages whose payload names the devices.
+) -> Iterable[Part]:
+    """What messages said whose payload names the devices.
 
     Several types may share the topic: each reads all, and takes the entries of its own devices. A
     payload is refused as a whole when some type cannot read it and none finds an entry in it; a
     key, when no type takes it.
     """
-    payloads = [messages[index].payload for index in spoken.indexes]
+    payloads = [payloads[index] for index in spoken.indexes]
     message_of = np.array(spoken.indexes, np.int32)
     reads: list[Read] = []
     refusals: dict[int, dict[int, Refusal]] = {}
@@ -109,12 +89,12 @@ def routed(
     heard = np.zeros(len(payloads), np.bool_)
     for one in reads:
         heard[one.payload] = True
-        message = message_of[one.payload]
         keep = np.flatnonzero(one.own)
         if len(keep):
-            compiled = district.readers[one.number].compiled
-            whose = _Whose(message[keep], one.device[keep], arrived_us[message[keep]])
-            yield _judged(district, compiled, one.columns, whose, keep)
+            message, device, columns = message_of[one.payload], one.device, one.columns
+            if len(keep) < len(device):
+                message, device, columns = message[keep], device[keep], columns.only(keep)
+            yield Part(district.readers[one.number].compiled, columns, message, device)
     _untaken(district, spoken, reads, refusals, faults)
     for place, whys in refusals.items():
         if not heard[place]:
@@ -124,11 +104,12 @@ def routed(
 def _read(district: District, spoken: Spoken, number: int, columns: Columns) -> Read:
     key_slot = district.readers[number].compiled.key_slot
     assert key_slot is not None
-    keys, payload = columns.slots[key_slot], np.array(columns.payload, np.int32)
+    keys, payload = columns.slots[key_slot], columns.payload
+    assert isinstance(keys, list)
     ends = [*(np.flatnonzero(np.diff(payload)) + 1).tolist(), len(payload)]
     device, start = np.empty(len(payload), np.int32), 0
-    for end in ends:
-        route = spoken.routes[columns.payload[start]]
+    for end, place in zip(ends, payload[np.array(ends) - 1].tolist(), strict=True):
+        route = spoken.routes[place]
         device[start:end] = _devices(district, route, number, keys[start:end])
         start = end
     device[~district.in_service[device]] = 0
@@ -222,35 +203,6 @@ def _why_untaken(
     if district.type_of[device] not in types:
         return Fault(Reason.WRONG_TOPIC, shown, device)
     return Fault(Reason.MISSING_FIELD if why is None else why.reason, shown, device)
-
-
-def _judged(
-    district: District,
-    compiled: Compiled,
-    columns: Columns,
-    whose: _Whose,
-    keep: npt.NDArray[np.intp] | None,
-) -> Entries:
-    """Verdicts and values of all fields; `keep`: the entries that `whose` is about."""
-    judge = judge_column if columns.typed else judge_all
-    fields = []
-    for one in compiled.fields:
-        verdicts, values = judge(one, columns.slots[one.slot])
-        if one.when is not None:
-            decided(one, columns.slots[one.when], verdicts, values)
-        if keep is not None:
-            verdicts, values = verdicts[keep], values[keep]
-        if one.of_gas:
-            of_gas(one, district.lel_ppm[whose.device], verdicts, values)
-        fields.append((one, verdicts, values))
-    size = len(whose.message)
-    time, time_us = np.full(size, ABSENT, np.uint8), np.zeros(size)
-    if compiled.time is not None and compiled.time_slot is not None:
-        wires = columns.slots[compiled.time_slot]
-        if keep is not None and len(keep) < len(wires):
-            wires = [wires[place] for place in keep.tolist()]
-        time, time_us = times_us(compiled.time, wires, whose.arrived_us)
-    return Entries(whose.message, whose.device, time_us, time, fields, compiled.says_alarms)
 
 
 def joined(parts: list[npt.NDArray[Scalar]], kind: type[Scalar]) -> npt.NDArray[Scalar]:

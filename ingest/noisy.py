@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.mqtt.message import Message
-from ingest.routes import PARTS, District, Refusal, carrier_of
+from ingest.routes import PARTS, District, Leads, Refusal, carrier_of
 from sizao.units import Lane
 
 TOLD_EACH_S = 60.0
@@ -137,17 +137,20 @@ class Noisy:
         messages: Sequence[Message],
         now_s: float,
         *,
+        leads: Leads,
         listening: bool,
-    ) -> tuple[Sequence[Message], list[Excess]]:
-        """The messages to decode, in their order, and what to tell of the others."""
+    ) -> tuple[npt.NDArray[np.int64], list[Excess]]:
+        """The places of the messages to decode, in their order, and what to tell of the others.
+
+        `leads`: `district.leads` of the messages.
+        """
         self._note_absence(now_s, quiet=listening and not messages, listening=listening)
-        if not messages:
-            return messages, self._ended(now_s)
-        refused = self._refused(district, lane, messages, now_s)
+        everyone = np.arange(len(messages))
+        refused = self._refused(district, lane, messages, leads, now_s) if messages else {}
         if not refused:
-            return messages, self._ended(now_s)
+            return everyone, self._ended(now_s)
         told = self._tell(messages, refused, now_s) + self._ended(now_s)
-        return [one for place, one in enumerate(messages) if place not in refused], told
+        return np.delete(everyone, list(refused)), told
 
     def _note_absence(self, now_s: float, *, quiet: bool, listening: bool) -> None:
         """Until the broker's queue is empty, what came of our own absence is not held against
@@ -161,13 +164,16 @@ class Noisy:
             self.away_s = 0.0
 
     def _refused(
-        self, district: District, lane: Lane, messages: Sequence[Message], now_s: float
+        self,
+        district: District,
+        lane: Lane,
+        messages: Sequence[Message],
+        leads: Leads,
+        now_s: float,
     ) -> dict[int, int]:
         """Place of each refused message, and who: a device, or below zero a carrier's slot."""
-        known = district.topics[lane]
         # Device and part on a topic; without the part. Below zero and 0 stay what they are.
-        who = np.array([known.get(one.topic, 0) for one in messages], np.int64)
-        who[who > 0] //= PARTS
+        who = np.where(leads > 0, leads // PARTS, leads)
         sizes = [len(one.payload) for one in messages]
         cost = np.ones(len(messages))
         if max(sizes) >= BYTES_A_TOKEN:

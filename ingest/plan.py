@@ -9,6 +9,7 @@ and paced by that one they stopped until the wall had caught up.
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_right
 from collections import Counter
@@ -25,7 +26,7 @@ from ingest.entries import Ints
 from ingest.mqtt.message import Message
 from ingest.noisy import Excess, Noisy
 from ingest.refused import Fault, Refused
-from ingest.routes import District
+from ingest.routes import District, Leads
 from ingest.unread import Unread
 from sizao import frame, topics
 from sizao.frame import ROWS_MAX, Frame
@@ -98,15 +99,13 @@ class Plan:
 
 def cut(messages: Sequence[Message]) -> int:
     """How many of these, from the first, make one plan; one at least."""
-    size, messages = 0, messages[:MESSAGES_MAX]
-    if messages and messages[-1].arrived_us - messages[0].arrived_us > SPAN_US:
-        until_us = messages[0].arrived_us + SPAN_US
-        messages = messages[: bisect_right(messages, until_us, key=lambda one: one.arrived_us)]
-    for count, message in enumerate(messages):
-        size += message.size
-        if size > BYTES_MAX:
-            return max(count, 1)
-    return len(messages)
+    first = messages[:MESSAGES_MAX]
+    if first and first[-1].arrived_us - first[0].arrived_us > SPAN_US:
+        until_us = first[0].arrived_us + SPAN_US
+        first = first[: bisect_right(first, until_us, key=lambda one: one.arrived_us)]
+    sizes = [len(message.payload) + len(message.topic) for message in first]
+    fit = bisect_right([*itertools.accumulate(sizes)], BYTES_MAX)
+    return max(fit, min(len(first), 1))
 
 
 def plan(
@@ -125,11 +124,8 @@ def plan(
     `listening`: the lane hears its broker, so a partition without a frame gets a heartbeat.
     `backlog`: more has come already, so even a heartbeat must not speak of now.
     """
-    heard: Sequence[Message] = messages
-    excess: list[Excess] = []
-    if desk.noisy is not None:
-        heard, excess = desk.noisy.admit(district, desk.lane, messages, now_s, listening=listening)
-    decoded = shielded(district, desk.lane, heard)
+    heard, leads, excess = _admitted(desk, district, messages, now_s, listening=listening)
+    decoded = shielded(district, desk.lane, heard, leads)
     effects = Plan(records=[], messages=messages, heard=heard, decoded=decoded)
     effects.readings = len(decoded.point)
     newest_us = messages[-1].arrived_us if messages else 0
@@ -156,9 +152,24 @@ def plan(
             effects.unread_signals += len(said)
             effects.records += [unread.record(district, one) for one in said]
     effects.late_rows = int(np.count_nonzero(decoded.flags & frame.Flag.LATE))
-    effects.redelivered = sum(message.dup for message in messages)
+    effects.redelivered = [message.dup for message in messages].count(True)
     effects.corrected_device, effects.corrected_us = decoded.corrected_device, decoded.corrected_us
     return effects
+
+
+def _admitted(
+    desk: Desk, district: District, messages: Sequence[Message], now_s: float, *, listening: bool
+) -> tuple[Sequence[Message], Leads, list[Excess]]:
+    """The messages to decode, where they lead, and what to tell of the others."""
+    leads = district.leads(desk.lane, messages)
+    if desk.noisy is None:
+        return messages, leads, []
+    kept, excess = desk.noisy.admit(
+        district, desk.lane, messages, now_s, leads=leads, listening=listening
+    )
+    if len(kept) < len(messages):
+        return [messages[place] for place in kept.tolist()], leads[kept], excess
+    return messages, leads, excess
 
 
 def _tell_excess(
@@ -194,16 +205,20 @@ def _frames(
     if not len(decoded.point):
         return
     place = decoded.partition * 2 + decoded.alarm
-    for number in np.unique(place).tolist():
-        rows = np.flatnonzero(place == number)
+    order = np.argsort(place, kind="stable")
+    point, event_us = decoded.point[order].astype(np.uint32), decoded.event_us[order]
+    value, flags = decoded.value[order], decoded.flags[order]
+    counts, end = np.bincount(place).tolist(), 0
+    for number, count in enumerate(counts):
+        first, end = end, end + count
         topic = topics.ALARMS if number % 2 else topics.READINGS
-        for start in range(0, len(rows), ROWS_MAX):
-            some = rows[start : start + ROWS_MAX]
+        for start in range(first, end, ROWS_MAX):
+            some = slice(start, min(start + ROWS_MAX, end))
             one = Frame(
-                point=decoded.point[some].astype(np.uint32),
-                event_us=decoded.event_us[some],
-                value=decoded.value[some],
-                flags=decoded.flags[some],
+                point=point[some],
+                event_us=event_us[some],
+                value=value[some],
+                flags=flags[some],
                 received_us=_received_us(desk, newest_us),
                 generation=district.view.generation,
                 writer=desk.writer,

@@ -13,6 +13,7 @@ from ingest.device_types import load, payload
 from ingest.device_types.compiled import compile_type
 from ingest.device_types.reasons import Reason
 from ingest.device_types.schema import CARRIER, KEY, TOPICS_MAX
+from ingest.mqtt.message import Message
 from sizao.errors import BadInput
 from sizao.registry.model import LifeState, View
 from sizao.units import LEL_PPM, Lane
@@ -25,6 +26,10 @@ PARTS = TOPICS_MAX
 """A type whose topics carry different quantities has a reader for each set of them, PARTS at most:
 reader id = type id * PARTS + part. A device on a topic is device id * PARTS + part likewise.
 """
+
+
+Leads = npt.NDArray[np.int64]
+"""Where messages lead, as `District.topics` says it; 0 where it does not."""
 
 
 class Refusal(NamedTuple):
@@ -86,6 +91,11 @@ class District:
             if f"up/+/{pattern.levels[2]}/#" != base
         }
         return (base, *sorted(own))
+
+    def leads(self, lane: Lane, messages: Sequence[Message]) -> Leads:
+        """What is remembered of where the messages' topics lead."""
+        known = self.topics[lane].get
+        return np.array([known(message.topic, 0) for message in messages], np.int64)
 
     def resolve(self, lane: Lane, topic: bytes) -> int | Refusal:
         """Device and part, or below zero a route: `routes[-1 - n]`; or why it is neither."""

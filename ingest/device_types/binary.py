@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.device_types.layout import ByteOrder, Kind, Layout, Part
+from ingest.device_types.verdicts import Wires
 
-_FLOATS = {Kind.FLOAT32, Kind.FLOAT64}
 _CODES = {
     Kind.UINT8: "u1",
     Kind.UINT16: "u2",
@@ -29,15 +29,17 @@ _Structured = npt.NDArray[np.void]
 
 @dataclass(frozen=True, slots=True)
 class Binary:
-    """A layout made ready. `names`: those that pointers lead to, in the order of the slots."""
+    """A layout made ready. `names`: those that pointers lead to, in the order of the slots;
+    `numbers`: the slots that nobody needs but as numbers.
+    """
 
     layout: Layout
     header: np.dtype[np.void]
     record: np.dtype[np.void]
     magics: tuple[tuple[int, bytes, str], ...]
     names: tuple[str, ...]
+    numbers: frozenset[int]
     count: tuple[int, int] | None
-    finite: bool
 
     @property
     def order(self) -> Literal["big", "little"]:
@@ -69,8 +71,11 @@ class Binary:
                 return f"{size} bytes; expected {wanted_size} for {count} records"
         return count if count <= rows_max else f"{count} records; {rows_max} fit"
 
-    def columns(self, payloads: Sequence[bytes], counts: Sequence[int]) -> list[list[Any]]:
-        """One list per name over all records of payloads that `rows` has found good."""
+    def columns(self, payloads: Sequence[bytes], counts: Sequence[int]) -> tuple[bool, list[Wires]]:
+        """One column per name over all records of payloads that `rows` has found good.
+
+        Also whether every number is finite; else all are lists.
+        """
         size, each = self.header.itemsize, self.record.itemsize
         if size:
             header = np.frombuffer(b"".join(one[:size] for one in payloads), self.header)
@@ -84,7 +89,16 @@ class Binary:
             record = np.frombuffer(b"".join(bodies), self.record)
         else:
             record = header
-        return [self._column(name, header, record) for name in self.names]
+        numbers = {slot: self._raw(self.names[slot], header, record) for slot in self.numbers}
+        finite = all(np.isfinite(column).all() for column in numbers.values())
+        return finite, [
+            numbers[slot] if finite and slot in numbers else self._column(name, header, record)
+            for slot, name in enumerate(self.names)
+        ]
+
+    def _raw(self, name: str, header: _Structured, record: _Structured) -> npt.NDArray[Any]:
+        column: npt.NDArray[Any] = (header if name in (self.header.names or ()) else record)[name]
+        return column
 
     def _column(self, name: str, header: _Structured, record: _Structured) -> list[Any]:
         for bits in self.layout.bits:
@@ -92,8 +106,8 @@ class Binary:
                 words = self._column(bits.of, header, record)
                 mask = (1 << bits.width) - 1
                 return [word >> bits.bit & mask for word in words]
-        where = header if name in (self.header.names or ()) else record
-        return _READ[self.layout.kinds()[name]](where[name], self.layout.byte_order)
+        kind = self.layout.kinds()[name]
+        return _READ[kind](self._raw(name, header, record), self.layout.byte_order)
 
 
 def _order(layout: Layout) -> Literal["big", "little"]:
@@ -138,8 +152,8 @@ _READ: dict[Kind, Callable[[npt.NDArray[Any], ByteOrder], list[Any]]] = {
 }
 
 
-def binary(layout: Layout, names: Sequence[str]) -> Binary:
-    """Make a checked layout ready."""
+def binary(layout: Layout, names: Sequence[str], numbers: Collection[int]) -> Binary:
+    """Make a checked layout ready. `numbers`: slots that nobody needs but as numbers."""
     header, offsets = _dtype(layout.fields, layout.byte_order)
     record, _ = _dtype(layout.records, layout.byte_order)
     magics = tuple(
@@ -155,15 +169,17 @@ def binary(layout: Layout, names: Sequence[str]) -> Binary:
         ),
         None,
     )
-    kinds = layout.kinds()
+    kinds, bits = layout.kinds(), {one.name for one in layout.bits}
     return Binary(
         layout=layout,
         header=header,
         record=record,
         magics=magics,
         names=tuple(names),
+        numbers=frozenset(
+            slot for slot in numbers if names[slot] not in bits and kinds[names[slot]] in _CODES
+        ),
         count=count,
-        finite=not any(kinds[name] in _FLOATS for name in names),
     )
 
 

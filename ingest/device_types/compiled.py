@@ -16,6 +16,7 @@ from ingest.device_types.pointer import Way
 from ingest.device_types.schema import (
     KEY,
     KEYED,
+    UNIX,
     DeviceTime,
     DeviceType,
     Format,
@@ -128,7 +129,7 @@ def _part(
     key_slot = slot(key) if key is not None and not keyed else None
     if time is not None:
         at = slot(time.pointer)
-    layout = device_type.layout
+    layout, numbers = device_type.layout, _numbers(fields, at, time) - {key_slot}
     root = device_type.items == pointer.ROOT
     return Compiled(
         name=device_type.name,
@@ -145,7 +146,7 @@ def _part(
         else None
         if device_type.items is None
         else pointer.parse(device_type.items),
-        binary=None if layout is None else binary(layout, [str(way.parts[0]) for way in slots]),
+        binary=None if layout is None else binary(layout, _names(slots), numbers),
         codec=None if device_type.codec is None else CODECS[device_type.codec],
         units={
             str(pointer.parse(measure.pointer).parts[0]): measure.unit
@@ -153,6 +154,19 @@ def _part(
             if kind is Format.SENML and measure.pointer is not None
         },
     )
+
+
+def _numbers(fields: Sequence[Field], at: int | None, time: DeviceTime | None) -> frozenset[int]:
+    """Slots that nobody needs but as numbers."""
+    found = {one.slot for one in fields if not one.table and not one.text}
+    if time is not None and at is not None:
+        found = found | {at} if time.format in UNIX else found - {at}
+    found -= {one.slot for one in fields if one.table or one.text}
+    return frozenset(found - {one.when for one in fields})
+
+
+def _names(slots: Sequence[Way]) -> list[str]:
+    return [str(way.parts[0]) for way in slots]
 
 
 def _known(device_type: DeviceType, when: When | None) -> dict[tuple[type, object], bool]:

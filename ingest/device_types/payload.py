@@ -8,20 +8,24 @@ along. Packed binary has a way of its own, over all payloads at once.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from ingest.device_types import formats, senml
+from ingest.device_types.binary import Binary
 from ingest.device_types.compiled import Compiled
 from ingest.device_types.formats import ROWS_MAX, Entry, Unreadable
 from ingest.device_types.pointer import Way, walk
 from ingest.device_types.quick import Quick, quick
 from ingest.device_types.reasons import Reason
 from ingest.device_types.schema import Format
-from ingest.device_types.verdicts import AMBIGUOUS_VALUE, UNEQUAL_VALUE
+from ingest.device_types.verdicts import AMBIGUOUS_VALUE, UNEQUAL_VALUE, Wires
 
 BYTES_MAX_ONE, BYTES_MAX_BATCH = 16 * 1024, 256 * 1024
 """One device's words fit into 16 KiB; a gateway's 4,000 readings of 51 bytes into 256."""
@@ -38,6 +42,23 @@ class Columns:
     """
 
     typed: bool
+    payload: npt.NDArray[np.int32]
+    slots: list[Wires]
+
+    def only(self, entries: npt.NDArray[np.intp]) -> Columns:
+        """Those entries alone."""
+        places = entries.tolist()
+        slots = [
+            slot[entries] if isinstance(slot, np.ndarray) else [slot[place] for place in places]
+            for slot in self.slots
+        ]
+        return Columns(self.typed, self.payload[entries], slots)
+
+
+@dataclass(slots=True)
+class _Patient:
+    """Columns that grow value by value."""
+
     payload: list[int] = field(default_factory=list)
     slots: list[list[Any]] = field(default_factory=list)
 
@@ -61,21 +82,26 @@ class Reader:
         """
         if not self.compiled.fields:
             return [], []
-        fast, rest = Columns(typed=True), list(range(len(payloads)))
-        refused: list[Refused] = []
+        fast, rest, refused = None, list(range(len(payloads))), list[Refused]()
         if self.compiled.binary is not None:
-            fast, refused = _take_binary(self, payloads)
+            fast, refused = _take_binary(self, self.compiled.binary, payloads)
             rest = []
         elif self.quick is not None:
             take = _take_one if self.compiled.format is Format.JSON else _take_batch
-            rest = take(self, self.quick, payloads, fast)
-        patient = Columns(typed=False, slots=[[] for _ in self.compiled.slots])
+            fast, rest = take(self, self.quick, payloads)
+        patient = _Patient(slots=[[] for _ in self.compiled.slots])
         for index in rest:
             try:
                 _take_patiently(self, payloads[index], index, patient)
             except Unreadable as why:
                 refused.append((index, why.reason, why.detail))
-        return [columns for columns in (fast, patient) if columns.payload], refused
+        both = (
+            fast,
+            Columns(
+                typed=False, payload=np.array(patient.payload, np.int32), slots=[*patient.slots]
+            ),
+        )
+        return [one for one in both if one is not None and len(one.payload)], refused
 
 
 def reader(compiled: Compiled) -> Reader:
@@ -83,38 +109,39 @@ def reader(compiled: Compiled) -> Reader:
     return Reader(compiled, quick(compiled))
 
 
-_DECODING = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
+# AttributeError: no object where a pointer leads.
+_NOT_QUICK = (msgspec.DecodeError, RecursionError, UnicodeDecodeError, AttributeError)
 
 
-def _take_one(
-    reader: Reader, quick: Quick, payloads: Sequence[bytes], columns: Columns
-) -> list[int]:
-    """One object, one entry. Returns the payloads that need patience."""
-    decode, get, rows, rest = quick.decode, quick.get, [], []
+def _take_one(reader: Reader, quick: Quick, payloads: Sequence[bytes]) -> tuple[Columns, list[int]]:
+    """One object, one entry. Also returns the payloads that need patience."""
     key_slot = reader.compiled.key_slot
+    if max(map(len, payloads)) <= BYTES_MAX_ONE:
+        with contextlib.suppress(*_NOT_QUICK):
+            found = [*map(quick.decode, payloads)]
+            slots: list[Wires] = [[*map(get, found)] for get in quick.each]
+            if key_slot is None or None not in slots[key_slot]:
+                return _typed(np.arange(len(payloads), dtype=np.int32), slots), []
+    rows, taken, rest = [], [], []
     for index, payload in enumerate(payloads):
-        if len(payload) > BYTES_MAX_ONE:
+        row = None
+        if len(payload) <= BYTES_MAX_ONE:
+            with contextlib.suppress(*_NOT_QUICK):
+                row = quick.get(quick.decode(payload))
+        if row is None or (key_slot is not None and row[key_slot] is None):
             rest.append(index)
-            continue
-        try:
-            row = get(decode(payload))
-        except (*_DECODING, AttributeError):  # AttributeError: no object where a pointer leads
-            rest.append(index)
-            continue
-        if key_slot is not None and row[key_slot] is None:
-            rest.append(index)
-            continue
-        rows.append(row)
-        columns.payload.append(index)
-    columns.slots = [list(slot) for slot in zip(*rows, strict=True)]
-    return rest
+        else:
+            rows.append(row)
+            taken.append(index)
+    slots = [list(slot) for slot in zip(*rows, strict=True)]
+    return _typed(np.array(taken, np.int32), slots), rest
 
 
 def _take_batch(
-    reader: Reader, quick: Quick, payloads: Sequence[bytes], columns: Columns
-) -> list[int]:
-    """One array per field, one entry per key. Returns the payloads that need patience."""
-    decode, get, rest = quick.decode, quick.get, []
+    reader: Reader, quick: Quick, payloads: Sequence[bytes]
+) -> tuple[Columns, list[int]]:
+    """One array per field, one entry per key. Also returns the payloads that need patience."""
+    taken, sizes, rest = [], [], []
     key_slot = reader.compiled.key_slot
     assert key_slot is not None
     slots: list[list[Any]] = [[] for _ in reader.compiled.slots]
@@ -123,8 +150,8 @@ def _take_batch(
             rest.append(index)
             continue
         try:
-            found = get(decode(payload))
-        except (*_DECODING, AttributeError):
+            found = quick.get(quick.decode(payload))
+        except _NOT_QUICK:
             rest.append(index)
             continue
         size = -1 if found[key_slot] is None else len(found[key_slot])
@@ -132,16 +159,16 @@ def _take_batch(
         if not 0 <= size <= ROWS_MAX or any(len(array) != size for array in arrays):
             rest.append(index)
             continue
-        columns.payload += [index] * size
+        taken.append(index)
+        sizes.append(size)
         for slot, array in zip(slots, arrays, strict=True):
             slot.extend(array)
-    columns.slots = slots
-    return rest
+    return _typed(_repeated(taken, sizes), [*slots]), rest
 
 
-def _take_binary(reader: Reader, payloads: Sequence[bytes]) -> tuple[Columns, list[Refused]]:
-    packed = reader.compiled.binary
-    assert packed is not None
+def _take_binary(
+    reader: Reader, packed: Binary, payloads: Sequence[bytes]
+) -> tuple[Columns, list[Refused]]:
     indexes, counts, refused = [], [], []
     for index, payload in enumerate(payloads):
         if len(payload) > reader.bytes_max:
@@ -153,19 +180,23 @@ def _take_binary(reader: Reader, payloads: Sequence[bytes]) -> tuple[Columns, li
         else:
             indexes.append(index)
             counts.append(found)
-    columns = Columns(typed=packed.finite)
-    for index, count in zip(indexes, counts, strict=True):
-        columns.payload += [index] * count
-    if indexes:
-        columns.slots = packed.columns([payloads[index] for index in indexes], counts)
-    return columns, refused
+    typed, slots = packed.columns([payloads[index] for index in indexes], counts)
+    return Columns(typed, _repeated(indexes, counts), slots), refused
+
+
+def _typed(payload: npt.NDArray[np.int32], slots: list[Wires]) -> Columns:
+    return Columns(typed=True, payload=payload, slots=slots)
+
+
+def _repeated(indexes: list[int], counts: list[int]) -> npt.NDArray[np.int32]:
+    return np.repeat(np.array(indexes, np.int32), counts)
 
 
 def _too_large(payload: bytes, limit: int) -> str:
     return f"{len(payload)} bytes; {limit} fit"
 
 
-def _take_patiently(reader: Reader, payload: bytes, index: int, columns: Columns) -> None:
+def _take_patiently(reader: Reader, payload: bytes, index: int, columns: _Patient) -> None:
     """Add what can be read of one payload. Raises Unreadable when nothing can."""
     if len(payload) > reader.bytes_max:
         raise Unreadable(Reason.TOO_LARGE, _too_large(payload, reader.bytes_max))
@@ -214,7 +245,7 @@ def _check_key(compiled: Compiled, key: Any) -> None:
         raise Unreadable(reason, f"{shown}: a key expected")
 
 
-def _add_columns(compiled: Compiled, payload: bytes, index: int, columns: Columns) -> None:
+def _add_columns(compiled: Compiled, payload: bytes, index: int, columns: _Patient) -> None:
     """One array per field: an entry for each key, or for each time of the topic's device."""
     tree = formats.json_tree(payload)
     if not isinstance(tree, dict):

@@ -15,10 +15,11 @@ _TEXT_TIMES = {TimeFormat.ISO8601: str | None, TimeFormat.COMPACT: str | int | N
 
 
 class Quick(NamedTuple):
-    """Decodes a payload, and gets the values of its slots."""
+    """Decodes a payload, and gets the values of its slots: together, or each by itself."""
 
     decode: Callable[[bytes], Any]
     get: Callable[[Any], tuple[Any, ...]]
+    each: tuple[Callable[[Any], Any], ...]
 
 
 def quick(compiled: Compiled) -> Quick | None:
@@ -41,9 +42,10 @@ def quick(compiled: Compiled) -> Quick | None:
         structure = _structure(tree, "", names)
     except ValueError:  # a member name that msgspec cannot carry, such as one with a quote
         return None
-    get = attrgetter(*(names[slot] for slot in range(len(compiled.slots))))
+    ways = [names[slot] for slot in range(len(compiled.slots))]
+    each, get = tuple(map(attrgetter, ways)), attrgetter(*ways)
     decode = msgspec.json.Decoder(structure).decode
-    return Quick(decode, (lambda one: (get(one),)) if len(compiled.slots) == 1 else get)
+    return Quick(decode, (lambda one: (get(one),)) if len(ways) == 1 else get, each)
 
 
 def _kinds(compiled: Compiled) -> dict[int | None, Any] | None:

@@ -70,6 +70,9 @@ class TimeFormat(StrEnum):
     SENML = "senml"  # SenML's own: absolute, or relative to now
 
 
+UNIX = frozenset({TimeFormat.UNIX_S, TimeFormat.UNIX_MS, TimeFormat.UNIX_US})
+
+
 def _pattern(text: str) -> str:
     levels = text.split("/")
     if levels[:2] != ["up", CARRIER] or len(levels) < 3:  # noqa: PLR2004 - up, carrier, one more

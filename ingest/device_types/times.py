@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.device_types.schema import DeviceTime, TimeFormat
-from ingest.device_types.verdicts import ABSENT, OK, TIME, Floats, Verdicts
+from ingest.device_types.verdicts import ABSENT, OK, TIME, Floats, Verdicts, Wires
 
 _EVENT_US_MAX = float(1 << 61)  # beyond it no number of microseconds is a time
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,7 +23,7 @@ _COMPACT_DIGITS = 14
 
 
 def times_us(
-    time: DeviceTime, wires: Sequence[Any], arrived_us: npt.NDArray[np.int64]
+    time: DeviceTime, wires: Wires, arrived_us: npt.NDArray[np.int64]
 ) -> tuple[Verdicts, Floats]:
     """Microseconds UTC of device times; ABSENT where there is none, TIME where it is no time.
 
@@ -36,7 +35,7 @@ def times_us(
         judged = [read(wire, zone) for wire in wires]
     elif time.format in _FACTORS:
         factor = _FACTORS[time.format]
-        if _NUMBERS.issuperset(map(type, wires)):
+        if isinstance(wires, np.ndarray) or _NUMBERS.issuperset(map(type, wires)):
             with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
                 return _numbers_us(wires, factor)
         judged = [_number_us(wire, factor) for wire in wires]
@@ -48,12 +47,12 @@ def times_us(
     return verdicts, np.array([value for _, value in judged], np.float64)
 
 
-def _numbers_us(wires: Sequence[Any], factor: float) -> tuple[Verdicts, Floats]:
+def _numbers_us(wires: Wires, factor: float) -> tuple[Verdicts, Floats]:
     """As `_number_us`, of numbers and nothing else but None."""
     times_us = np.array(wires, np.float64) * factor  # None becomes NaN
     fits = np.abs(times_us) < _EVENT_US_MAX
     verdicts = np.where(fits, OK, TIME).astype(np.uint8)
-    if None in wires:
+    if isinstance(wires, list) and None in wires:
         verdicts[[wire is None for wire in wires]] = ABSENT
     return verdicts, np.where(fits, times_us, 0.0)
 

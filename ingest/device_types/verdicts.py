@@ -6,6 +6,7 @@ The number of a verdict is its place in VERDICTS; the first two are no faults.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from ingest.device_types.reasons import Reason
 
 Floats = npt.NDArray[np.float64]
 Verdicts = npt.NDArray[np.uint8]
+Wires = list[Any] | npt.NDArray[Any]
+"""Wire values as they came; an array holds numbers that somebody needs as numbers alone."""
 
 VERDICTS: tuple[Reason | None, ...] = (
     None,  # OK

@@ -23,7 +23,7 @@ from ingest.decode import decode, shielded
 from ingest.device_types import formats
 from ingest.device_types.compiled import compile_type
 from ingest.device_types.formats import parse
-from ingest.device_types.judge import judge_all, judge_column
+from ingest.device_types.judge import Column, judge_all, judge_columns
 from ingest.device_types.payload import Reader, reader
 from ingest.device_types.reasons import Reason
 from ingest.routes import PARTS
@@ -246,12 +246,12 @@ def test_noise_is_not_searched_for_words_that_it_has_not(monkeypatch):
 
 
 def test_a_slip_of_ours_costs_the_payload_that_shows_it(monkeypatch):
-    def slipping(field, wires):
-        if 66.0 in wires:
+    def slipping(columns):
+        if any(66.0 in column.wires for column in columns):
             raise ZeroDivisionError("a slip")
-        return judge_column(field, wires)
+        return judge_columns(columns)
 
-    monkeypatch.setattr("ingest.entries.judge_column", slipping)
+    monkeypatch.setattr("ingest.cells.judge_columns", slipping)
     said = [message(HEAT_TOPIC, f'{{"temperature": {value}}}') for value in (21, 66, 22)]
     said.append(message("up/gw/telemetry", '{"keys": ["t1"], "temperatures": [66]}'))
     decoded = shielded(DISTRICT, TELEMETRY, said)
@@ -325,7 +325,8 @@ def test_the_fast_and_the_patient_way_agree(raw):
         assert fast[1] == slow[1] == []
         if slow[0]:
             for field in quick.compiled.fields:
-                verdicts, values = judge_column(field, fast[0][0].slots[field.slot])
+                column = Column(field, fast[0][0].slots[field.slot], fast[0][0].typed)
+                verdicts, values = judge_columns([column])
                 others, theirs = judge_all(field, slow[0][0].slots[field.slot])
                 assert verdicts.tolist() == others.tolist()
                 assert values.tolist() == theirs.tolist()

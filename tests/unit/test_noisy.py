@@ -34,10 +34,16 @@ HOT = '{"temperature": 50}'
 H1, H2 = "up/c1/telemetry/h1", "up/c1/telemetry/h2"
 
 
+def admitted(noisy, place, said, now_s, *, listening=True):
+    leads = place.leads(Lane.TELEMETRY, said)
+    kept, told = noisy.admit(place, Lane.TELEMETRY, said, now_s, leads=leads, listening=listening)
+    return [said[at] for at in kept.tolist()], told
+
+
 def passed(noisy, topics, now_s=100.0, *, listening=True, payload=HOT, place=PLACE):
     """How many of these are let pass, in one tick."""
     said = [message(topic, payload, at_us=T0_US + n) for n, topic in enumerate(topics)]
-    heard, told = noisy.admit(place, Lane.TELEMETRY, said, now_s, listening=listening)
+    heard, told = admitted(noisy, place, said, now_s, listening=listening)
     assert [one for one in said if one in heard] == list(heard), "in their order"
     return len(heard), told
 
@@ -107,7 +113,7 @@ def test_who_was_away_loses_nothing(devices, count, per_s):
     for _ in range(0, count, per_s):
         now_s += 1.0
         said = [message("up/gw/telemetry", "x" * 3_000)] * per_s
-        heard, told = noisy.admit(place, Lane.TELEMETRY, said, now_s, listening=True)
+        heard, told = admitted(noisy, place, said, now_s)
         assert (len(heard), told) == (per_s, [])
 
 
@@ -201,7 +207,7 @@ def test_a_bucket_for_each_asked_message_by_message(ticks, step_s):
     for topics in ticks:
         now_s += step_s
         said = [message(topic, HOT, number=n) for n, topic in enumerate(topics)]
-        some, _ = noisy.admit(PLACE, Lane.TELEMETRY, said, now_s, listening=True)
+        some, _ = admitted(noisy, PLACE, said, now_s)
         expected = []
         for one in said:
             full, per_s = (10, 2) if one.topic.decode() in {H1, H2} else (20, 4)
