@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntFlag, StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ ROWS_MAX = 40_000  # 17 bytes a row: 680 kB, below BYTES_MAX
 BYTES_MAX = 900_000  # below Kafka's default record limit of 1 MB with room for its headers
 WRITER_BYTES_MAX = 64
 CRC_HEADER = "crc"
+_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 
 SCHEMA = pa.schema(
     [
@@ -113,10 +115,8 @@ def encode(frame: Frame) -> bytes:
         }
     )
     batch = pa.record_batch([frame.point, frame.event_us, frame.value, frame.flags], schema=schema)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, schema) as stream:
-        stream.write_batch(batch)
-    value: bytes = sink.getvalue().to_pybytes()
+    # What a stream writer writes, at half the cost.
+    value = b"".join((schema.serialize(), batch.serialize(), _END_OF_STREAM))
     assert len(value) <= BYTES_MAX
     return value
 
@@ -152,22 +152,22 @@ def decode(value: bytes | None, record_headers: Iterable[tuple[str, bytes]]) -> 
     check_crc(value, record_headers)
     try:
         stream = pa.ipc.open_stream(value)
+        schema = stream.schema
         # Names are decoded only when asked for, so a damaged one raises here and not above.
-        names, ours = stream.schema.names, stream.schema.equals(SCHEMA, check_metadata=False)
+        names, ours = schema.names, schema.equals(SCHEMA, check_metadata=False)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise BadRecord(FrameFault.NOT_ARROW, str(error)[:200]) from error
     if not ours:
         raise BadRecord(FrameFault.SCHEMA, f"columns {names}")
-    received_us, generation, writer, sequence = _metadata(stream.schema.metadata or {})
-    batch = _batch(stream)
-    value_column = batch.column("value").to_numpy(zero_copy_only=True)
+    received_us, generation, writer, sequence = _metadata(schema.metadata or {})
+    point, event_us, value_column, flags = _columns(stream)
     if not np.isfinite(value_column).all():
         raise BadRecord(FrameFault.NOT_FINITE, "a value is NaN or infinite")
     return Frame(
-        point=batch.column("point").to_numpy(zero_copy_only=True),
-        event_us=batch.column("event_us").to_numpy(zero_copy_only=True),
+        point=point,
+        event_us=event_us,
         value=value_column,
-        flags=batch.column("flags").to_numpy(zero_copy_only=True),
+        flags=flags,
         received_us=received_us,
         generation=generation,
         writer=writer,
@@ -192,7 +192,8 @@ def _metadata(metadata: dict[bytes, bytes]) -> tuple[int, int, str, int]:
     return received_us, generation, writer, sequence
 
 
-def _batch(stream: pa.RecordBatchStreamReader) -> pa.RecordBatch:
+def _columns(stream: pa.RecordBatchStreamReader) -> list[npt.NDArray[Any]]:
+    """Views of the columns of the only batch."""
     try:
         batch = stream.read_next_batch()
         more = next(iter(stream), None)
@@ -201,6 +202,7 @@ def _batch(stream: pa.RecordBatchStreamReader) -> pa.RecordBatch:
         raise BadRecord(FrameFault.NOT_ARROW, str(error)[:200]) from error
     if more is not None or batch.num_rows > ROWS_MAX:
         raise BadRecord(FrameFault.ROWS, f"one batch of at most {ROWS_MAX} rows expected")
-    if any(column.null_count for column in batch.columns):
+    columns = batch.columns
+    if any(column.null_count for column in columns):
         raise BadRecord(FrameFault.SCHEMA, "a column holds nulls")
-    return batch
+    return [column.to_numpy(zero_copy_only=True) for column in columns]
