@@ -9,8 +9,11 @@ keep-alive it leaves; the broker keeps its queue, and what was not acknowledged 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from ingest.mqtt.message import Message
 
 SILENT_S_MAX = 2.0
 """Kafka silent for so long: telemetry waits at the broker, alarms come in as long as they fit."""
@@ -25,31 +28,48 @@ class Step(StrEnum):
 
 
 @dataclass(slots=True)
+class _Read:
+    """What is left of the messages of one read."""
+
+    messages: int
+    size: int
+    since_s: float
+
+
+@dataclass(slots=True)
 class Held:
-    """What a lane has read and not acknowledged yet; `since_s`: when each was read, in order."""
+    """What a lane has read and not acknowledged yet, by read."""
 
+    messages: int = 0
     size: int = 0
-    since_s: deque[float] = field(default_factory=deque)
-
-    @property
-    def messages(self) -> int:
-        """How many."""
-        return len(self.since_s)
+    reads: deque[_Read] = field(default_factory=deque)
 
     @property
     def oldest_s(self) -> float | None:
         """When the oldest was read; None while nothing is held."""
-        return self.since_s[0] if self.since_s else None
+        return self.reads[0].since_s if self.reads else None
 
-    def take(self, size: int, now_s: float) -> None:
-        """A message came."""
+    def take(self, messages: int, size: int, now_s: float) -> None:
+        """So many messages, one at least, came with one read."""
+        self.messages += messages
         self.size += size
-        self.since_s.append(now_s)
+        self.reads.append(_Read(messages, size, now_s))
 
-    def settle(self, size: int) -> None:
-        """The oldest is acknowledged, or its connection is gone."""
-        self.size -= size
-        self.since_s.popleft()
+    def settle(self, messages: Sequence[Message]) -> None:
+        """These, the oldest, are acknowledged, or their connection is gone."""
+        done = 0
+        while done < len(messages):
+            read, left = self.reads[0], len(messages) - done
+            if read.messages <= left:
+                self.reads.popleft()
+                part = read
+            else:  # only here is each message looked at
+                part = _Read(left, sum(one.size for one in messages[done:]), read.since_s)
+                read.messages -= left
+                read.size -= part.size
+            done += part.messages
+            self.messages -= part.messages
+            self.size -= part.size
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,7 +84,7 @@ class Flow:
     left: bool = field(default=False, init=False)
 
     def room(self, messages: int, size: int) -> bool:
-        """Whether one more message may be read: asked after each, for one may be a mebibyte."""
+        """Whether one more message may be read; the last may be a mebibyte."""
         return messages < self.messages_max and size < self.bytes_max
 
     def full(self, messages: int, size: int, silent_s: float) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from ingest.decode import Decoded, shielded
 from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick
 from ingest.handover import Lookout
 from ingest.kept import clock_file, filters_file, filters_text, keep, kept_filters, kept_us
-from ingest.mqtt.client import Connection
+from ingest.mqtt.client import Connection, Stamp
 from ingest.mqtt.message import Message
 from ingest.noisy import AWAY_S_MAX, Budget, Noisy
 from ingest.plan import Desk, Plan, cut, heartbeat_due_s, plan
@@ -32,7 +32,7 @@ from sizao import clock, kafka
 from sizao.service import Service
 from sizao.units import Lane
 
-_PACKETS_MAX = 2_000  # of one tick: 60 ms of paho, so that the other lane gets its turn
+_PACKETS_MAX = 5_000  # of one tick: 20 ms of the whole lane, so that the other gets its turn
 _AHEAD_MAX = 500  # messages looked at ahead of Kafka at a time: 10 ms of the loop
 _RETURN_S = 1.0
 _KEPT_EACH_US = 1_000_000
@@ -44,7 +44,7 @@ class Shared:
 
     service: Service
     settings: BridgeSettings
-    stamp: Callable[[], int]
+    stamp: Stamp
     district: District
     clock_errors: ClockErrors = field(default_factory=ClockErrors)
 
@@ -82,7 +82,6 @@ class LaneLoop:
         self._kept_us = 0
         self._buffer: list[Message] = []
         self._held = Held()
-        self._tick_s = 0.0
         self._arrived = asyncio.Event()
         self._listening = False
 
@@ -146,7 +145,6 @@ class LaneLoop:
             client_id=self._desk.writer,
             epoch=self._epoch,
             stamp=self._shared.stamp,
-            take=self._take,
             held=self._filters,
         )
         await connection.open()
@@ -159,12 +157,6 @@ class LaneLoop:
         self._had_session = True
         self._connection = connection
         return connection
-
-    def _take(self, message: Message) -> bool:
-        self._buffer.append(message)
-        self._held.take(message.size, self._tick_s)
-        self._arrived.set()
-        return self._flow.room(self._held.messages, self._held.size)
 
     async def _pump(self, connection: Connection) -> str:
         """Read tick by tick until the connection dies or is left; returns why."""
@@ -195,9 +187,14 @@ class LaneLoop:
         return connection.dead
 
     def _read(self, connection: Connection, now_s: float) -> None:
-        self._tick_s, before = now_s, self._held.messages
-        connection.read(_PACKETS_MAX)
-        if self._held.messages > before:
+        held, flow = self._held, self._flow
+        packets_max = min(_PACKETS_MAX, flow.messages_max - held.messages)
+        messages, size, retained = connection.read(packets_max, flow.bytes_max - held.size)
+        self._series.retained.inc(retained)
+        if messages:
+            self._buffer += messages
+            held.take(len(messages), size, now_s)
+            self._arrived.set()
             self._service.passed(f"{self._lane}.in")
 
     def _step(self, now_s: float) -> Step:
@@ -266,14 +263,14 @@ class LaneLoop:
     def _settle(self, effects: Plan) -> None:
         """Kafka has it: acknowledge in receive order, make room, count."""
         connection = self._connection
-        for message in effects.messages:
-            if connection is None or not connection.acknowledge(message):
-                self._series.stale_acks.inc()
-            self._held.settle(message.size)
         if self.lookout is not None and effects.messages:
             self.lookout.settle(effects.messages[-1].arrived_us)
+        told = 0
         if connection is not None:
+            told = connection.acknowledge(effects.messages)
             connection.flush()
+        self._series.stale_acks.inc(len(effects.messages) - told)
+        self._held.settle(effects.messages)
         self._series.written(effects)
         self._shared.clock_errors.note(effects.corrected_device, effects.corrected_us)
         self._service.holds(self._lane, self._held.oldest_s)

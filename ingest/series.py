@@ -36,6 +36,9 @@ class LaneSeries:
         self.redelivered = metrics.counter(
             name("redelivered"), "messages that the broker sent again"
         )
+        self.retained = metrics.counter(
+            name("retained"), "messages dropped: kept by a broker of MQTT 3.1.1, not said now"
+        )
         self.clock_corrected = metrics.counter(
             name("clock_corrected"), "entries whose device clock was not believed"
         )

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from ingest.credentials import window
-from ingest.mqtt.client import MqttSettings
+from ingest.mqtt.settings import MqttSettings
 from sizao.db import DatabaseSettings
 from sizao.frame import WRITER_BYTES_MAX
 from sizao.kafka import KafkaSettings

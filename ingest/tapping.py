@@ -15,8 +15,9 @@ from pydantic import BaseModel
 
 from ingest import tap
 from ingest.device_types.load import load as load_type
-from ingest.mqtt.client import Connection, MqttSettings
+from ingest.mqtt.client import Connection, Stamp
 from ingest.mqtt.message import Message
+from ingest.mqtt.settings import MqttSettings
 from ingest.routes import District, district
 from ingest.tap import Shown, Target, Waiting
 from sizao import clock
@@ -83,8 +84,7 @@ class Tap:
     _notes: deque[str] = field(default_factory=lambda: deque(maxlen=_NOTES_MAX))
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
-    _connection: Connection | None = None
-    _read_bytes: int = 0
+    _stamp: Stamp = field(default_factory=lambda: clock.Rising().now_us)
     _epoch: int = 0
     _heard: bool = False
     _failed: str = ""
@@ -172,25 +172,23 @@ class Tap:
 
     async def _open(self) -> Connection:
         self._epoch += 1
-        self._connection = Connection(
+        connection = Connection(
             self.settings.mqtt,
             client_id=f"tap-{secrets.token_hex(8)}",
             epoch=self._epoch,
-            stamp=clock.now_us,
-            take=self._received,
+            stamp=self._stamp,
             session_s=0,
         )
-        await self._connection.open()
-        return self._connection
+        await connection.open()
+        return connection
 
-    def _received(self, message: Message) -> bool:
+    def _read(self, connection: Connection) -> None:
         """Acknowledged at once: nobody is told of it again, and the bridge has its own."""
-        assert self._connection is not None
-        self._connection.acknowledge(message)
-        self._waiting.take(message)
-        self._arrived.set()
-        self._read_bytes += message.size
-        return self._read_bytes < _READ_BYTES_MAX
+        messages, _, _ = connection.read(_PACKETS_MAX, _READ_BYTES_MAX)
+        connection.acknowledge(messages)
+        for message in messages:
+            self._waiting.take(message)
+            self._arrived.set()
 
     async def _listen(self, connection: Connection) -> None:
         while True:
@@ -211,8 +209,7 @@ class Tap:
             if asked != self._filters:
                 asked = self._filters
                 connection.subscribe(asked)
-            self._read_bytes = 0
-            connection.read(_PACKETS_MAX)
+            self._read(connection)
             connection.tend(clock.monotonic_s())
             connection.flush()
             if connection.subscribed and not self._heard:

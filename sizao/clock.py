@@ -26,7 +26,8 @@ class Rising:
         """Every instant given out lies after `at_least_us`."""
         self._last_us = at_least_us
 
-    def now_us(self) -> int:
-        """The next instant, microseconds UTC."""
-        self._last_us = max(now_us(), self._last_us + 1)
-        return self._last_us
+    def now_us(self, count: int = 1) -> int:
+        """The next instant, microseconds UTC; the first of `count` in a row, all the caller's."""
+        first_us = max(now_us(), self._last_us + 1)
+        self._last_us = first_us + count - 1
+        return first_us

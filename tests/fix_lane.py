@@ -21,7 +21,7 @@ TOPIC = "up/c1/telemetry/h1"
 
 
 class Broker:
-    """Stands for paho's connection: hands out what it is given, remembers what it is told."""
+    """Stands for the broker's end: hands out what it is given, remembers what it is told."""
 
     def __init__(self):
         self.waiting = []
@@ -29,8 +29,8 @@ class Broker:
         self.connections = []
         self.session = True
 
-    def connection(self, _settings, *, client_id, epoch, stamp, take, held):
-        made = Connection(self, client_id, epoch, stamp, take, held)
+    def connection(self, _settings, *, client_id, epoch, stamp, held):
+        made = Connection(self, client_id, epoch, stamp, held)
         self.connections.append(made)
         return made
 
@@ -39,9 +39,9 @@ class Broker:
 
 
 class Connection:
-    def __init__(self, broker, client_id, epoch, stamp, take, held):
+    def __init__(self, broker, client_id, epoch, stamp, held):
         self.broker, self.client_id, self.epoch = broker, client_id, epoch
-        self.stamp, self.take = stamp, take
+        self.stamp = stamp
         self.dead, self.filters, self.subscribed = "", (), False
         self.held = held
         self.session_present = broker.session
@@ -55,21 +55,23 @@ class Connection:
         self.filters, self.subscribed = tuple(filters), True
         self.held = self.held.union(filters)
 
-    def read(self, packets_max):
-        room = True
-        while self.broker.waiting and packets_max and room:
-            packets_max -= 1
+    def read(self, packets_max, bytes_max):
+        assert packets_max > 0
+        assert bytes_max > 0
+        messages, size = [], 0
+        while self.broker.waiting and len(messages) < packets_max and size < bytes_max:
             topic, payload = self.broker.waiting.pop(0)
             self.number += 1
             one = message(topic, payload, at_us=self.stamp(), number=self.number)
             one.epoch = self.epoch
-            room = self.take(one)
+            messages.append(one)
+            size += one.size
+        return messages, size, 0
 
-    def acknowledge(self, one):
-        if self.dead or one.epoch != self.epoch:
-            return False
-        self.broker.told.append((self.epoch, one.packet_id))
-        return True
+    def acknowledge(self, messages):
+        ours = [one for one in messages if not self.dead and one.epoch == self.epoch]
+        self.broker.told += [(self.epoch, one.packet_id) for one in ours]
+        return len(ours)
 
     def tend(self, now_s):
         pass

@@ -49,10 +49,8 @@ from ingest.lane import LaneLoop
 write = LaneLoop._write
 
 async def early(self, effects):
-    for message in effects.messages:
-        if self._connection is not None:
-            self._connection.acknowledge(message)
     if self._connection is not None:
+        self._connection.acknowledge(effects.messages)
         self._connection.flush()
     await asyncio.sleep(0.2 if effects.messages else 0)
     await write(self, effects)

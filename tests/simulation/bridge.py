@@ -146,12 +146,19 @@ class Bridge:
         return 0.0 if lane.waits_since_s is None else self.work.now_s - lane.waits_since_s
 
     def _read(self, lane: LaneModel, session: Session) -> None:
-        for _ in range(self.work.rng.choice([1, 5, 500])):
+        flow, held = lane.flow, lane.held
+        packets_max = min(self.work.rng.choice([1, 5, 500]), flow.messages_max - held.messages)
+        count = size = 0
+        while count < packets_max and size < flow.bytes_max - held.size:
             found = session.read(1)
-            if not found or not self._take(lane, found[0]):
-                return
+            if not found:
+                break
+            size += self._take(lane, found[0])
+            count += 1
+        if count:
+            held.take(count, size, self.work.now_s)
 
-    def _take(self, lane: LaneModel, packet: Packet) -> bool:
+    def _take(self, lane: LaneModel, packet: Packet) -> int:
         item = packet.item
         arrived_us = self.stamps.now_us()
         message = Message(
@@ -159,8 +166,7 @@ class Bridge:
         )
         self.arrivals.setdefault(item.token, []).append(arrived_us)
         lane.buffer.append(Taken(message, item.token))
-        lane.held.take(message.size, self.work.now_s)
-        return lane.flow.room(lane.held.messages, lane.held.size)
+        return message.size
 
     # -- deliver
 
@@ -190,8 +196,7 @@ class Bridge:
             lane.waits_since_s = None
             if "acknowledge before Kafka" not in self.flaws:
                 yield from self._settle(lane, batch)
-            for taken in batch:
-                lane.held.settle(taken.message.size)
+            lane.held.settle([taken.message for taken in batch])
             if effects.frames:
                 self._keep_clock(lane.lane)
 

@@ -1,5 +1,6 @@
 """When a lane reads, pauses and leaves; how long its ticks are."""
 
+from fix_bridge import message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,15 +77,23 @@ def test_who_has_returned_owes_no_half_any_more():
     assert lane.may_return(9, 0, 0), "this time the broker went"
 
 
-def test_what_is_held_is_counted_in_order():
-    held = Held()
-    held.take(100, 1.0)
-    held.take(20, 2.0)
-    assert (held.messages, held.size, held.oldest_s) == (2, 120, 1.0)
-    held.settle(100)
-    assert (held.messages, held.size, held.oldest_s) == (1, 20, 2.0)
-    held.settle(20)
-    assert (held.messages, held.size, held.oldest_s) == (0, 0, None)
+@given(st.lists(st.lists(st.integers(0, 99), min_size=1), max_size=9), st.data())
+def test_what_is_held_is_counted_whatever_is_settled_at_once(reads, data):
+    """Reads of some messages, settled in parts that know nothing of the reads."""
+    held, waiting = Held(), []
+    for now_s, sizes in enumerate(reads):
+        messages = [message("t", bytes(size)) for size in sizes]
+        held.take(len(messages), sum(one.size for one in messages), now_s)
+        waiting += [(one, now_s) for one in messages]
+    while waiting:
+        count = data.draw(st.integers(0, len(waiting)))
+        held.settle([one for one, _ in waiting[:count]])
+        waiting = waiting[count:]
+        assert held.messages == len(waiting)
+        assert held.size == sum(one.size for one, _ in waiting)
+        assert held.oldest_s == (waiting[0][1] if waiting else None)
+        if not count:
+            break
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.floats(0, 10)), max_size=50))
