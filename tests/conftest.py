@@ -16,6 +16,7 @@ pytest_plugins = [
     "fix_registry",
     "fix_servers",
     "fix_stack",
+    "fix_tls",
     "fix_topics",
 ]
 

@@ -46,6 +46,8 @@ class Mosquitto:
         self._users: dict[str, str] = {}
         self._acl = ""
         self._gate_password = ""
+        self.extra = ""
+        """Lines of its configuration behind the shipped ones, e.g. a listener with TLS."""
         folder.mkdir(parents=True, exist_ok=True)
         self.child = Child("Mosquitto", log=folder / "mosquitto.log", pid_file=folder / "pid")
 
@@ -128,7 +130,7 @@ class Mosquitto:
         if self._tls:
             template += read_template("mosquitto/tls.conf")
             values["TLS"] = self.folder / "tls"
-        hand_over(config, fill(template, values), self.user)
+        hand_over(config, f"{fill(template, values)}\n{self.extra}\n", self.user)
         self.child.start([program, "-c", config], user=self.user, env={}, cwd=self.data)
         self.child.wait_ready(self._connected, READY_S)
 

@@ -304,6 +304,7 @@ class Connection:
         try:
             del self._unsent[: self._link.write(self._unsent)]
         except OSError as error:
+            self._fill()  # what the broker said last, e.g. that TLS lacks a certificate, says more
             self._died(f"write: {self._told(error)}")
         else:
             if len(self._unsent) > _UNSENT_BYTES_MAX:

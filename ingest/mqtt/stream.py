@@ -126,7 +126,7 @@ class Stream:
                 body = behind + qos
                 number = 0
                 if qos > 2 or body + five > after or behind == start + 2:  # noqa: PLR2004 - QoS 2
-                    raise ProtocolError(_why(qos, behind - start - 2))
+                    raise ProtocolError(_why(qos))
                 if qos:
                     number = data[behind] << 8 | data[behind + 1]
                     if not number:
@@ -179,7 +179,7 @@ def _length(data: bytes, place: int, end: int) -> tuple[int, int]:
     return read_varint(data, place, end) or (end, place)
 
 
-def _why(qos: int, topic_bytes: int) -> str:
+def _why(qos: int) -> str:
     if qos > 2:  # noqa: PLR2004 - 2 is QoS 1
         return f"a message with QoS {qos >> 1}; QoS 1 is the most that was asked for"
-    return "a message without a topic" if not topic_bytes else "a message shorter than its topic"
+    return "a message without a topic, or that ends within it"

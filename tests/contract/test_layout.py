@@ -33,7 +33,7 @@ DOORS = {
     "psycopg": {"sizao/db.py"},
     "psycopg_pool": {"sizao/db.py"},
     "httpx": {"sizao/http.py"},
-    "paho": {"ingest/mqtt/"},
+    "paho": set(),  # reads for the tests and simulated devices; no room publishes yet
     "prometheus_client": {"sizao/metrics.py"},
     "structlog": {"sizao/log.py"},
     "ruamel": {"sizao/document.py"},

