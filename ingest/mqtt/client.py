@@ -213,8 +213,9 @@ class Connection:
         if not self._welcomed:
             self._died("protocol error: a message before CONNACK")
             return ()
-        marks = found.marks
-        dups = (bool(head & DUP) for head in found.heads) if marks & DUP else repeat(False)  # noqa: FBT003 - a column of them
+        kinds = set(found.heads)  # most often one
+        again = any(head & DUP for head in kinds)
+        dups = (head & DUP > 0 for head in found.heads) if again else repeat(False)  # noqa: FBT003 - a column
         first_us = self._stamp(count)
         made = map(
             Message,
@@ -225,7 +226,8 @@ class Connection:
             repeat(self._epoch),
             found.numbers,
         )
-        return self._fresh(list(made), found) if marks & RETAIN else made
+        old = any(head & RETAIN for head in kinds)
+        return self._fresh(list(made), found) if old else made
 
     def _fresh(self, made: list[Message], found: Found) -> list[Message]:
         old = [one for one, head in zip(made, found.heads, strict=True) if head & RETAIN]

@@ -28,7 +28,7 @@ _PAD: Final = bytes(8)  # so that a header may be looked at before it is there
 
 @dataclass(slots=True)
 class Found:
-    """Messages side by side, in their order; `heads`: first byte of each; `marks`: of all together.
+    """Messages side by side, in their order; `heads`: first byte of each.
 
     `size`: bytes of topics and payloads. `packets`: messages and others. `fault`: why what follows
     cannot be read; what came before it is good.
@@ -37,12 +37,19 @@ class Found:
     topics: list[bytes] = field(default_factory=list)
     payloads: list[bytes] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
-    heads: list[int] = field(default_factory=list)
-    marks: int = 0
+    heads: bytearray = field(default_factory=bytearray)
     size: int = 0
     packets: int = 0
     controls: list[Control] = field(default_factory=list)
     fault: str = ""
+    _counted: int = 0
+
+    def count_messages(self) -> None:
+        """Those that were added since the last time."""
+        new = slice(self._counted, None)
+        self._counted = len(self.topics)
+        self.packets += len(self.topics[new])
+        self.size += sum(map(len, self.topics[new])) + sum(map(len, self.payloads[new]))
 
 
 class Stream:
@@ -82,7 +89,12 @@ class Stream:
             while found.packets < packets_max and found.size < bytes_max:
                 message = data[place] & 0xF0 == PUBLISH
                 if message:
-                    after = self._messages(data, place, found, packets_max, bytes_max)
+                    # Counted with what stands around them, so it stops early rather than late.
+                    stop = min(place + bytes_max - found.size, self._end)
+                    try:
+                        after = self._messages(data, place, found, packets_max, stop)
+                    finally:
+                        found.count_messages()
                 else:
                     after = self._other(data, place, found)
                 if after == place:
@@ -97,52 +109,47 @@ class Stream:
         self._end = rest
         return found
 
-    def _messages(  # noqa: PLR0915 - the hot loop: a call costs as much as five statements
-        self, data: bytes, place: int, found: Found, packets_max: int, bytes_max: int
-    ) -> int:
-        """Read PUBLISH packets as long as one follows the other; returns where they end."""
+    def _messages(self, data: bytes, place: int, found: Found, packets_max: int, stop: int) -> int:
+        """Read PUBLISH packets that begin before `stop`, as long as one follows the other; returns
+        where they end.
+        """
         topics, payloads = found.topics.append, found.payloads.append
         numbers, heads = found.numbers.append, found.heads.append
         end, longest, five = self._end, self._longest, self._version is Version.V5
-        count, size, marks = found.packets, found.size, found.marks
-        try:
-            while count < packets_max and size < bytes_max:
-                head = data[place]
-                if head & 0xF0 != PUBLISH:
-                    break
-                start = place + 2
-                length = data[place + 1]
-                if length > 127:  # noqa: PLR2004 - one more byte of length
-                    length += (data[start] << 7) - 128
-                    start += 1
-                    if length > 16_383:  # noqa: PLR2004 - and one more
-                        length, start = _length(data, place + 1, end)
-                after = start + length
-                if after > end or length > longest:
-                    break
-                # Behind the topic: two bytes of packet identifier for QoS 1, which is the 2 here.
-                qos = head & 0x06
-                behind = start + 2 + (data[start] << 8 | data[start + 1])
-                body = behind + qos
-                number = 0
-                if qos > 2 or body + five > after or behind == start + 2:  # noqa: PLR2004 - QoS 2
-                    raise ProtocolError(_why(qos))
-                if qos:
-                    number = data[behind] << 8 | data[behind + 1]
-                    if not number:
-                        raise ProtocolError("a message with QoS 1 and packet identifier 0")
-                if five:
-                    body = past_properties(data, body, after) if data[body] else body + 1
-                topics(data[start + 2 : behind])
-                payloads(data[body:after])
-                numbers(number)
-                heads(head)
-                marks |= head
-                size += after - body + behind - start - 2
-                count += 1
-                place = after
-        finally:
-            found.packets, found.size, found.marks = count, size, marks
+        left = packets_max - found.packets
+        while place < stop and left > 0:
+            head = data[place]
+            if head & 0xF0 != PUBLISH:
+                break
+            start = place + 2
+            length = data[place + 1]
+            if length > 127:  # noqa: PLR2004 - one more byte of length
+                length += (data[start] << 7) - 128
+                start += 1
+                if length > 16_383:  # noqa: PLR2004 - and one more
+                    length, start = _length(data, place + 1, end)
+            after = start + length
+            if after > end or length > longest:
+                break
+            # Behind the topic: two bytes of packet identifier for QoS 1, which is the 2 here.
+            qos = head & 0x06
+            behind = start + 2 + (data[start] << 8 | data[start + 1])
+            body = behind + qos
+            number = 0
+            if qos > 2 or body + five > after or behind == start + 2:  # noqa: PLR2004 - QoS 2
+                raise ProtocolError(_why(qos))
+            if qos:
+                number = data[behind] << 8 | data[behind + 1]
+                if not number:
+                    raise ProtocolError("a message with QoS 1 and packet identifier 0")
+            if five:
+                body = past_properties(data, body, after) if data[body] else body + 1
+            topics(data[start + 2 : behind])
+            payloads(data[body:after])
+            numbers(number)
+            heads(head)
+            left -= 1
+            place = after
         return place
 
     def _other(self, data: bytes, place: int, found: Found) -> int:

@@ -1,10 +1,9 @@
 """Our MQTT against paho's, on the same bytes both ways, and against bytes that are none."""
 
 import pytest
+from fix_mqtt import Reference
 from hypothesis import given
 from hypothesis import strategies as st
-from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
@@ -20,73 +19,6 @@ words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 topics = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0+#"), min_size=1, max_size=200
 )
-
-
-class Wire:
-    """A socket for paho: remembers what is sent, has what it is given."""
-
-    def __init__(self):
-        self.sent, self.waiting = bytearray(), bytearray()
-
-    def send(self, data):
-        self.sent += data
-        return len(data)
-
-    def recv(self, count):
-        if not self.waiting:
-            raise BlockingIOError
-        data = bytes(self.waiting[:count])
-        del self.waiting[:count]
-        return data
-
-    def close(self):
-        pass
-
-
-class Reference:
-    """paho, with a wire in our hands."""
-
-    def __init__(self, version):
-        five = version is Version.V5
-        self.heard, self.wire = [], Wire()
-        self.client = paho.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id="c",
-            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311,
-            clean_session=None if five else False,
-            manual_ack=True,
-        )
-        self.client._sock = self.wire
-        self.client.on_message = self._on_message
-        self.client.on_subscribe = self._on_answer
-        self.client.on_unsubscribe = self._on_answer
-
-    def _on_message(self, _client, _user, one):
-        self.heard.append((one._topic, bytes(one.payload), one.dup, one.mid if one.qos else 0))
-
-    def _on_answer(self, _client, _user, number, codes, _properties):
-        self.heard.append((number, [code.value for code in codes]))
-
-    def hear(self, data):
-        """What paho makes of these bytes; whether it has found fault with them."""
-        self.wire.waiting += data
-        while self.wire.waiting:
-            code = self.client._packet_read()
-            if code not in {MQTTErrorCode.MQTT_ERR_SUCCESS, MQTTErrorCode.MQTT_ERR_AGAIN}:
-                return False
-        return True
-
-    def publish(self, topic, payload, qos, dup, number, properties):
-        self.client._send_publish(
-            number,
-            topic.encode(),
-            payload,
-            qos,
-            retain=False,
-            dup=dup,
-            info=paho.MQTTMessageInfo(number),
-            properties=properties,
-        )
 
 
 def user_properties(pairs):
@@ -122,10 +54,10 @@ def fed(stream, pieces, packets_max=1000, bytes_max=1 << 30):
             while True:
                 found.append(stream.walk(packets_max, bytes_max))
                 assert found[-1].packets <= packets_max
+                if found[-1].fault:
+                    return found
                 if not found[-1].packets:
                     break
-        if found and found[-1].fault:
-            break
     return found
 
 
