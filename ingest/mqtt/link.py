@@ -120,14 +120,18 @@ class TlsLink:
         while count < len(into):
             try:
                 # Into a buffer it returns how many: typeshed says bytes for both.
-                count += cast("int", self._tls.read(len(into) - count, into[count:]))
+                got = cast("int", self._tls.read(len(into) - count, into[count:]))
             except ssl.SSLWantReadError:
                 if not self._pull():
                     break
+                continue
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                got = 0
+            if not got:  # nothing when it said goodbye, an error when it just went
                 if count:
                     break  # told at the next call
-                raise ConnectionError("the broker has closed the connection") from None
+                raise ConnectionError("the broker has closed the connection")
+            count += got
         return count
 
     def write(self, data: bytes | bytearray) -> int:

@@ -116,6 +116,19 @@ def test_many_small_records_come_whole_and_a_large_answer_goes_out_whole(serving
     assert bytes(came) == answer
 
 
+def test_a_goodbye_of_tls_ends_it_behind_the_last_byte(serving, opened):
+    """OpenSSL then reads nothing for ever, without an error."""
+
+    def serve(secure):
+        secure.sendall(b"last")
+        secure.unwrap()
+
+    link = opened(serving(serve))
+    assert all_of(link, 4) == b"last"
+    with pytest.raises(ConnectionError, match="has closed"):
+        all_of(link, 1)
+
+
 def test_a_certificate_of_ours_is_shown(serving, opened):
     def serve(secure):
         name = dict(one[0] for one in secure.getpeercert()["subject"])
