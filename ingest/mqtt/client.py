@@ -274,7 +274,7 @@ class Connection:
             self._died("protocol error: an answer to a subscription that nobody has asked for")
         elif answer.of_subscribe:
             refused = [
-                f"{one} ({packets.words(code)})"
+                f"{one} ({packets.words(code) if code >= packets.FAILURE else f'QoS {code} only'})"
                 for one, code in zip(asked, codes, strict=True)
                 if code != packets.QOS
             ]
@@ -301,7 +301,7 @@ class Connection:
 
     def flush(self) -> None:
         """Write what is queued, as far as the link takes it."""
-        if self.dead or self._link is None or not self._unsent:
+        if self.dead or self._link is None or not (self._unsent or self._link.waiting):
             return
         try:
             del self._unsent[: self._link.write(self._unsent)]

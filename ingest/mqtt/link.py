@@ -25,6 +25,10 @@ class Link(Protocol):
     ConnectionError; afterwards it can only be closed.
     """
 
+    @property
+    def waiting(self) -> bool:
+        """Whether bytes that `write` has taken are not sent yet: it goes on with them."""
+
     def read(self, into: memoryview) -> int:
         """Bytes that came; fewer than there is room for: there are no more now."""
 
@@ -37,6 +41,8 @@ class Link(Protocol):
 
 class TcpLink:
     """Without TLS."""
+
+    waiting: Final = False
 
     def __init__(self, connected: socket.socket) -> None:
         connected.setblocking(False)  # noqa: FBT003 - the standard library's way to say it
@@ -84,6 +90,11 @@ class TlsLink:
             self._pull()
         connected.sendall(self._going.read())
         connected.setblocking(False)  # noqa: FBT003 - the standard library's way to say it
+
+    @property
+    def waiting(self) -> bool:
+        """See Link."""
+        return bool(self._unsent)
 
     def _shaken(self) -> bool:
         try:

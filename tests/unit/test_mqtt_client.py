@@ -193,6 +193,8 @@ async def test_a_broker_that_reads_nothing_loses_no_byte_and_is_left_in_the_end(
     taken = []
 
     class Narrow:
+        waiting = False
+
         def write(self, data):
             taken.append(bytes(data[:3]))
             return len(taken[-1])
@@ -206,6 +208,9 @@ async def test_a_broker_that_reads_nothing_loses_no_byte_and_is_left_in_the_end(
     for _ in range(4):
         one.flush()
     assert b"".join(taken) == b"\x40\x02\x00\x01\x40\x02\x00\x02\x40\x02\x00\x03"
+    one._link.waiting = True  # TLS has encrypted it already
+    one.flush()
+    assert taken[-1] == b""
     monkeypatch.setattr("ingest.mqtt.client._UNSENT_BYTES_MAX", 8)
     one.acknowledge([of_epoch(1, number) for number in (4, 5, 6)])
     one.flush()
@@ -324,10 +329,10 @@ async def test_what_ends_a_connection_is_said_and_what_came_before_it_is_handed_
 async def test_a_refused_subscription_ends_the_connection_and_names_the_filter(broker, connection):
     one = connection(broker["port"])
     await one.open()
-    one.subscribe(["up/a", "up/b"])
-    broker["writer"].write(answer(0x90, 1, 1, 0x87))
+    one.subscribe(["up/a", "up/b", "up/c"])
+    broker["writer"].write(answer(0x90, 1, 1, 0x87, 0))
     await read(one)
-    assert one.dead == "subscription refused: up/b (not authorized)"
+    assert one.dead == "subscription refused: up/b (not authorized), up/c (QoS 0 only)"
 
 
 async def test_a_broker_that_takes_small_packets_only_gets_no_larger_one(broker, connection):

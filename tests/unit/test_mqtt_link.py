@@ -82,7 +82,7 @@ def all_of(link, size):
 
 def written(link, data):
     place = 0
-    while place < len(data):
+    while place < len(data) or link.waiting:
         place += link.write(data[place:])
 
 
@@ -109,6 +109,7 @@ def test_many_small_records_come_whole_and_a_large_answer_goes_out_whole(serving
     for _ in range(50):
         first += link.write(answer[first:])
     assert 0 < first < len(answer), "it waits for nobody"
+    assert link.waiting
     going.set()
     written(link, answer[first:])
     with pytest.raises(ConnectionError, match="has closed"):  # it has taken all and gone
