@@ -147,27 +147,24 @@ class TlsLink:
 
     def write(self, data: bytes | bytearray) -> int:
         """See Link."""
-        if not self._sent():
-            return 0
+        self._send()
         taken = 0
         while taken < len(data) and not self._unsent:
             try:
                 taken += self._tls.write(data[taken : taken + _PLAIN_BYTES])
             except ssl.SSLWantReadError:
                 break
-            self._unsent = self._going.read()
-            self._sent()
+            self._send()
         return taken
 
-    def _sent(self) -> bool:
-        """Whether nothing encrypted waits any more."""
-        self._unsent += self._going.read()  # an answer of TLS itself
+    def _send(self) -> None:
+        """Send what is encrypted, as far as the system takes it."""
+        self._unsent += self._going.read()  # maybe an answer of TLS itself
         try:
             while self._unsent:
                 self._unsent = self._unsent[self._socket.send(self._unsent) :]
         except BlockingIOError:
-            return False
-        return True
+            return
 
     def close(self) -> None:
         """See Link."""

@@ -86,10 +86,11 @@ class Stream:
         data = b"".join((self._view[: self._end], _PAD))
         place = 0
         try:
-            while found.packets < packets_max and found.size < bytes_max:
+            while found.packets < packets_max:
                 message = data[place] & 0xF0 == PUBLISH
                 if message:
-                    # Counted with what stands around them, so it stops early rather than late.
+                    # Of bytes with what stands around messages, so it stops early rather than late,
+                    # and goes on until it has moved no further.
                     stop = min(place + bytes_max - found.size, self._end)
                     try:
                         after = self._messages(data, place, found, packets_max, stop)

@@ -89,7 +89,10 @@ async def test_a_lane_stops_in_the_middle_of_a_tick_when_its_bytes_are_used_up(r
     """Asked once a tick, it read up to 2,000 packets of a mebibyte more."""
     async with running(telemetry_bound={"messages": 1000, "megabytes": 1}) as rig:
         rig.log.open.clear()
-        for _ in range(30):
+        for _ in range(6):
+            rig.broker.publish(b"x" * 100_000)
+        await until(lambda: rig.held == 6)
+        for _ in range(24):
             rig.broker.publish(b"x" * 100_000)
         await until(lambda: rig.count("pauses"))
         assert rig.held == 11  # the eleventh goes beyond 1,048,576

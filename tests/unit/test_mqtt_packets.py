@@ -315,6 +315,25 @@ def test_what_paho_refuses_we_do_not_take_for_a_message(version, data):
     assert ours == theirs[: len(ours)] or not fine
 
 
+@pytest.mark.parametrize("length", [3, 127, 128, 129, 16_383, 16_384, 16_385, LONGEST])
+def test_a_length_of_one_two_or_three_bytes_is_read(length):
+    data = b"\x30" + packets.varint(length) + b"\x00\x01t" + bytes(length - 3) + b"\xd0\x00"
+    found = Stream(Version.V3, LONGEST)
+    found.free[: len(data)] = data
+    found.filled(len(data))
+    one = found.walk(9, 1 << 30)
+    assert (one.payloads, one.packets, one.fault) == ([bytes(length - 3)], 2, "")
+
+
+def test_a_packet_beyond_the_bound_is_refused_even_when_it_is_there():
+    data = b"\x30" + packets.varint(LONGEST + 1) + b"\x00\x01t" + bytes(LONGEST - 2)
+    found = fed(Stream(Version.V3, LONGEST), [data])
+    assert (
+        found[-1].fault == "protocol error: a packet of 70001 bytes; mqtt.packet_bytes_max is 70000"
+    )
+    assert not found[-1].topics
+
+
 def test_a_packet_of_the_largest_size_comes_in_small_pieces():
     stream = Stream(Version.V3, LONGEST)
     payload = bytes(LONGEST - 3)
