@@ -8,7 +8,8 @@ Whatever disturbs it ends the same way: forget the batch, read the stored offset
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ingest import archive_place as places
 from ingest.archive_place import SKIPS, Gap, Place
-from ingest.archive_store import Move, Moved, Store
+from ingest.archive_store import Culprit, Load, Move, Moved, Outcome, Store
 from ingest.quality_loop import Quality, QualitySection
-from ingest.rows import Rows, build
+from ingest.redelivered import in_time, late, part
+from ingest.rows import build
 from sizao import clock, db
 from sizao.db import DatabaseSettings
-from sizao.errors import Retriable
+from sizao.errors import Refused, Retriable
 from sizao.frame import Frame
 from sizao.kafka import Incoming, KafkaSettings, OffsetGone, Partition, Reader
 from sizao.service import Service, Stage, run
@@ -116,7 +118,12 @@ class _Series:
         metrics = service.metrics
         self.rows = metrics.counter("rows", "readings stored")
         self.frames = metrics.counter("frames", "frames with readings stored")
-        self.refused = metrics.counter("rows_refused", "readings outside the table's bounds")
+        self.refused = metrics.reasons(
+            "rows_refused", "readings that are no row", "reason", ("bounds", "database")
+        )
+        self.again = metrics.reasons(
+            "rows_again", "readings delivered again", "outcome", ("stored", "found", "untimed")
+        )
         self.skipped = metrics.reasons(
             "records_skipped", "records that gave no rows", "reason", SKIPS
         )
@@ -135,7 +142,7 @@ class Archive:
         self._service = service
         service.needs("database", "kafka")
         self._settings = settings
-        self._store = Store(settings.database)
+        self._store = Store(settings.database, self._stepped)
         self._series = _Series(service)
         self._reading = service.stage("read", self._read_probe)
         self._storing: Stage = service.stage("store", partial(db.probe, settings.database))
@@ -280,35 +287,69 @@ class Archive:
     async def _flush(self) -> None:
         """Store the batch, however long the database is away."""
         self._reading.moved()
-        rows = build(self._batch.frames)
-        await self._service.patiently("database", partial(self._attempt, rows))
+        parted = part(self._batch.frames)
+        load = Load(
+            plain=build(parted.plain),
+            again=build(parted.again),
+            in_time=in_time(parted.again),
+            late=late(parted.again),
+        )
+        outcome = await self._service.patiently("database", partial(self._attempt, load))
         self._stored_s = clock.monotonic_s()
         for lane in {_LANES[topic] for topic, _ in self._batch.began}:
             self._service.passed(f"{lane}.out")
             self._service.holds(lane, None)
-        if rows.count:
+        if self._batch.frames:
             newest_us = max(frame.received_us for frame in self._batch.frames)
             self._series.lag.set((clock.now_us() - newest_us) / 1e6)
-            self._series.rows.inc(rows.count)
             self._series.frames.inc(len(self._batch.frames))
-        if rows.refused:
-            self._series.refused.inc(rows.refused)
-            self._service.logger.error(
-                "readings outside the table's bounds left out", rows=rows.refused
-            )
+        self._series.rows.inc(outcome.stored)
+        self._series.again.add("stored", outcome.again)
+        self._series.again.add("found", outcome.found)
+        self._series.again.add("untimed", parted.untimed)
+        self._tell_refused(load.plain.refused + load.again.refused, outcome.culprits)
         self._batch.stored()
 
-    async def _attempt(self, rows: Rows) -> None:
+    def _tell_refused(self, beyond: int, culprits: Sequence[Culprit]) -> None:
+        """Count readings that are no row; one line a batch, whatever is wrong with how many."""
+        self._series.refused.add("bounds", beyond)
+        self._series.refused.add("database", len(culprits))
+        if beyond or culprits:
+            first = asdict(culprits[0]) if culprits else None
+            self._service.logger.error(
+                "readings refused", beyond_bounds=beyond, by_the_table=len(culprits), first=first
+            )
+
+    async def _attempt(self, load: Load) -> Outcome:
         began_s = clock.monotonic_s()
-        self._storing.begin()
         try:
-            if rows.count:
-                await self._store.cover(self._batch.hours(clock.now_us()), HOUR_US)
-            await self._store.store(self._batch.moves(), rows.buffer if rows.count else None)
+            try:
+                outcome = await self._once(load, careful=False)
+            except Refused as error:
+                self._service.logger.warning("looking for what is refused", error=str(error))
+                outcome = await self._once(load, careful=True)
+        except Refused as error:  # no row alone is at fault: wait for a person, and lose nothing
+            raise Retriable(str(error)) from error
         finally:
             # Each attempt is a wait of its own: a database that was away long is no stuck stage.
             self._storing.moved()
         self._series.seconds.observe(clock.monotonic_s() - began_s)
+        return outcome
+
+    async def _once(self, load: Load, *, careful: bool) -> Outcome:
+        """After an error the store has forgotten which partitions are there: retention, or a
+        person, may have dropped one.
+        """
+        self._storing.begin()
+        if self._batch.frames:
+            await self._store.cover(self._batch.hours(clock.now_us()), HOUR_US)
+        some = load if self._batch.frames else None
+        return await self._store.store(self._batch.moves(), some, careful=careful)
+
+    def _stepped(self) -> None:
+        """The server has answered one of several steps."""
+        self._storing.moved()
+        self._storing.begin()
 
     async def _read_probe(self) -> None:
         """For the watchdog: returns only if there is something to read that we do not get."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from sizao.frame import Frame
 
-COPY = "COPY reading (received, event, point, value, flags) FROM STDIN (FORMAT binary)"
+COLUMNS = "received, event, point, value, flags"
+COPY = f"COPY reading ({COLUMNS}) FROM STDIN (FORMAT binary)"
 
 TIME_US_END = 4_102_444_800_000_000  # 2100-01-01; times begin at 1970-01-01
 _POINT_MAX = 2**31 - 1  # the registry's ids are PostgreSQL integers
@@ -21,7 +22,7 @@ _POSTGRES_EPOCH_US = 946_684_800_000_000  # timestamptz counts from 2000-01-01
 
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, length of the header's extension
 _TRAILER = b"\xff\xff"
-_COLUMNS = 5
+_FIELDS = 5
 
 # Each field stands behind its length; all is big-endian.
 _ROW = np.dtype(
@@ -40,9 +41,20 @@ _ROW = np.dtype(
     ]
 )
 _EMPTY_ROW = np.zeros((), _ROW)
-_EMPTY_ROW["columns"] = _COLUMNS
+_EMPTY_ROW["columns"] = _FIELDS
 for _name in ("received", "event", "point", "value", "flags"):
     _EMPTY_ROW[f"{_name}_size"] = _ROW[_name].itemsize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One row, read back from what would be sent."""
+
+    received_us: int
+    event_us: int
+    point: int
+    value: float
+    flags: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +64,23 @@ class Rows:
     buffer: bytearray
     count: int
     refused: int
+
+    def part(self, first: int, end: int) -> bytes:
+        """The COPY of rows [first, end) alone."""
+        size, start = _ROW.itemsize, len(_HEADER)
+        rows = memoryview(self.buffer)[start + first * size : start + end * size]
+        return b"".join((_HEADER, rows, _TRAILER))
+
+    def row(self, number: int) -> Row:
+        """What one row says."""
+        one = np.frombuffer(self.buffer, _ROW, 1, len(_HEADER) + number * _ROW.itemsize)[0]
+        return Row(
+            received_us=int(one["received"]) + _POSTGRES_EPOCH_US,
+            event_us=int(one["event"]) + _POSTGRES_EPOCH_US,
+            point=int(one["point"]),
+            value=float(one["value"]),
+            flags=int(one["flags"]),
+        )
 
 
 def storable(frame: Frame) -> bool:

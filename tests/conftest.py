@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 pytest_plugins = [
+    "fix_archive",
     "fix_broker",
     "fix_handover",
     "fix_house",
