@@ -20,6 +20,8 @@ from ingest.archive_place import SKIPS, Gap, Place
 from ingest.archive_store import Culprit, Load, Move, Moved, Outcome, Store
 from ingest.quality_loop import Quality, QualitySection
 from ingest.redelivered import in_time, late, part
+from ingest.retention import HOUR_US, KeepSection
+from ingest.retention_loop import Retention
 from ingest.rows import build
 from sizao import clock, db
 from sizao.db import DatabaseSettings
@@ -30,7 +32,6 @@ from sizao.service import Service, Stage, run
 from sizao.settings import HttpSettings, load_or_last_good, state_folder
 from sizao.topics import ALARMS, READINGS
 
-HOUR_US = 3_600_000_000
 _LANES = {READINGS.name: "readings", ALARMS.name: "alarms"}  # as /progress calls them
 _AHEAD_US = 600_000_000  # the next hour's partition is made so long before it begins
 _FETCH_BYTES_MIN = 512 * 1024  # Kafka waits for so much, or half a second: it costs by request
@@ -49,6 +50,7 @@ class ArchiveSection(BaseModel):
         default=5.0, ge=0, le=60, description="heartbeats move the offset so often"
     )
     quality: QualitySection = QualitySection()
+    keep: KeepSection = KeepSection()
 
     @field_validator("shard")
     @classmethod
@@ -379,5 +381,8 @@ def process(config: Path) -> int:
         async with asyncio.TaskGroup() as group:
             group.create_task(Archive(service, settings).run(), name="archive")
             group.create_task(counts.run(), name="quality")
+            if section.shard.startswith("0/"):  # one of a district's archives is enough
+                keeping = Retention(service, settings.database, section.keep)
+                group.create_task(keeping.run(), name="retention")
 
     return run("archive", settings.archive.http, body, wrong)
