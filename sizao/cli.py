@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from collections.abc import Awaitable, Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,7 @@ import typer
 from pydantic import BaseModel, ConfigDict
 
 from sizao import service
-from sizao.db import DatabaseSettings, connected, migrate
+from sizao.db import Connection, DatabaseSettings, connected, migrate
 from sizao.errors import BadInput, SizaoError
 from sizao.kafka import KafkaSettings, make_topics
 from sizao.registry.write import DetectorRow, fix_partitions, partitions_of, store_catalogue
@@ -62,7 +63,7 @@ def migrate_command(
     """Bring the database schema and the Kafka topics up to date."""
     settings = load(config, MigrateSettings)
 
-    async def both() -> tuple[list[str], list[str]]:
+    async def all_of_it() -> tuple[list[str], list[str], list[str]]:
         async with connected(settings.database, "migrate") as connection:
             applied = await migrate(connection)
             # Topics first: a number that they refuse must not be stored for life.
@@ -70,13 +71,16 @@ def migrate_command(
             topics = await make_topics(settings.kafka, partitions=count)
             await fix_partitions(connection, count)
             await store_catalogue(connection, detectors)
-        return applied, topics
+            said = [await step(config, connection) for step in steps()]
+        return applied, topics, said
 
     detectors = catalogue()
-    applied, topics = asyncio.run(both())
+    applied, topics, said = asyncio.run(all_of_it())
     typer.echo(f"migrations applied: {', '.join(applied) or 'none, up to date'}")
     typer.echo(f"topics made: {', '.join(topics) or 'none, all there'}")
     typer.echo(f"detectors: {', '.join(row.name for row in detectors) or 'none'}")
+    for line in said:
+        typer.echo(line)
 
 
 def catalogue() -> list[DetectorRow]:
@@ -85,6 +89,16 @@ def catalogue() -> list[DetectorRow]:
     for entry in entry_points(group="sizao.detectors"):
         found += entry.load()()
     return sorted(found, key=lambda row: row.name)
+
+
+Step = Callable[[Path, Connection], Awaitable[str]]
+"""What a room adds to `sizao migrate`: settings file and connection in, a line to tell out."""
+
+
+def steps() -> list[Step]:
+    """The steps that rooms offer, in the order of their names."""
+    found = sorted(entry_points(group="sizao.migrate"), key=lambda entry: entry.name)
+    return [entry.load() for entry in found]
 
 
 def assemble() -> typer.Typer:

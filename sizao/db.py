@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
+from typing import Literal
 
 import psycopg
 from psycopg import AsyncConnection, conninfo
@@ -39,6 +40,11 @@ class DatabaseSettings(BaseModel):
     user: str = "sizao"
     password_file: str | None = Field(default=None, description="file that holds the password")
     statement_timeout_ms: int = Field(default=10_000, ge=100)
+    timescale: Literal["auto", "off", "require"] = Field(
+        default="auto",
+        description="raw readings in a hypertable: if `sizao migrate` finds TimescaleDB in the"
+        " database before the first reading; never; or it fails",
+    )
 
     def conninfo(self, application: str, *, idle_ms: int = 0) -> str:
         """Libpq connection string. Reads the password file: OSError names it when it is missing.
