@@ -72,10 +72,6 @@ _REFUSED = """
 
 CULPRITS_MAX = 100
 """Of one batch. When the table refuses more, it is not the rows' fault."""
-# Beyond the server's own time-out for a statement: then the connection is half-open, and psycopg
-# would wait for ever. It takes 10 s more to give up (psycopg#1371, reliability.md M17).
-_MARGIN_S = 5.0
-
 _writers = msgspec.json.Decoder(dict[str, int])
 _repair = msgspec.json.Decoder(Repair)
 
@@ -128,13 +124,17 @@ class Store:
     `stepped` is called whenever the server has answered: what takes many steps is not stuck.
     """
 
+    # Beyond the server's own time-out for a statement: then the connection is half-open, and
+    # psycopg would wait for ever. It takes 10 s more to give up (psycopg#1371, reliability.md M17).
+    margin_s = 5.0
+
     def __init__(
         self, settings: DatabaseSettings, stepped: Callable[[], None] = lambda: None
     ) -> None:
         """Connects at the first use."""
         self._settings = settings
         self._stepped = stepped
-        self._step_s = settings.statement_timeout_ms / 1000 + _MARGIN_S
+        self._step_s = settings.statement_timeout_ms / 1000 + self.margin_s
         self._deadline: asyncio.Timeout | None = None
         self._open = AsyncExitStack()
         self._connection: Connection | None = None

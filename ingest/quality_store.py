@@ -98,6 +98,8 @@ def date_of(day: int) -> date:
 class QualityStore(Store):
     """One dedicated connection; used by one task."""
 
+    margin_s = 60.0  # several statements in one step: a flush of a district takes 5 s, and more
+
     async def params(self, params: Params) -> None:
         """Say from where on a day is bad."""
         said = asdict(params)

@@ -14,6 +14,7 @@ import asyncio
 import ipaddress
 import os
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ingest.retention import HOUR_US, Drop, Hour, KeepSection, Why, hour_of, plan
@@ -102,15 +103,14 @@ class Retention:
     async def round(self) -> None:
         """Look, and drop what has to go. Raises SizaoError; what was dropped stays so."""
         async with connected(self._database, "retention") as connection:
-            with translated():
-                await connection.execute(_FORGET, (_REFUSED_DAYS,))
-                await connection.execute(_COVER)
             now_us = clock.now_us()
             found = await look(connection, now_us)
             volume = await self._ask_volume(connection)
             self._show(found, volume)
             if not found.partitioned:
                 return
+            with suppress(SizaoError), translated():  # on a full disk, room is made all the same
+                await connection.execute(_COVER)
             for name in sorted(found.pending | found.loose):
                 await drop(connection, name, attached=False, pending=name in found.pending)
                 self._service.logger.info("half gone partition dropped", partition=name)
@@ -118,6 +118,8 @@ class Retention:
             for each in plan(whole, self._keep, now_us, found.size, volume):
                 await drop(connection, each.hour.name, attached=True, pending=False)
                 self._tell(each, now_us)
+            with translated():
+                await connection.execute(_FORGET, (_REFUSED_DAYS,))
 
     def _tell(self, drop: Drop, now_us: int) -> None:
         self._dropped.add(drop.why)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from fix_archive import archiving, until, value_of
 
-from ingest import archive_store, rows
+from ingest import rows
+from ingest.archive_store import Store
 from sizao import clock
 from sizao.frame import Frame
 from sizao.topics import READINGS
@@ -183,7 +184,7 @@ async def test_a_half_open_connection_is_given_up_in_time(place, monkeypatch):
     """M17: the peer acknowledges and never answers. The deadline of a step is 15 s as shipped, here
     0.5 s; then psycopg takes 10 s to believe that it was cancelled: 25 s of the promised 45.
     """
-    monkeypatch.setattr(archive_store, "_MARGIN_S", 0.0)
+    monkeypatch.setattr(Store, "margin_s", 0.0)
     proxy, settings = Silent(), place.settings
     async with proxy.before(settings.database.host, settings.database.port) as port:
         patient = settings.database.model_copy(update={"port": port, "statement_timeout_ms": 500})
