@@ -103,14 +103,14 @@ class Retention:
     async def round(self) -> None:
         """Look, and drop what has to go. Raises SizaoError; what was dropped stays so."""
         async with connected(self._database, "retention") as connection:
+            with suppress(SizaoError), translated():  # on a full disk, room is made all the same
+                await connection.execute(_COVER)
             now_us = clock.now_us()
             found = await look(connection, now_us)
             volume = await self._ask_volume(connection)
             self._show(found, volume)
             if not found.partitioned:
                 return
-            with suppress(SizaoError), translated():  # on a full disk, room is made all the same
-                await connection.execute(_COVER)
             for name in sorted(found.pending | found.loose):
                 await drop(connection, name, attached=False, pending=name in found.pending)
                 self._service.logger.info("half gone partition dropped", partition=name)
