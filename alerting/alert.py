@@ -1,30 +1,32 @@
 """The process `sizao alert`: signals in, incidents decided and stored, people told.
 
 It only puts the parts together: one consumer for each topic of signals (`consume`), the delivery of
-pages (`deliver`), the exchange (`publish`). They meet in the database alone.
+pages (`deliver`), the exchange (`publish`). They meet in the store alone (`keeper`): PostgreSQL, or
+the ledger on the local disk while that is away.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alerting import channels, contacts, outbox, store
+from alerting import channels, contacts, contacts_cache, keeper
 from alerting.compose import Composer
 from alerting.consume import Consumer
 from alerting.contacts import Directory
 from alerting.deliver import Channel, Deliverer, DeliverySettings
-from alerting.handover import OFF, Handover, Take
+from alerting.handover import OFF, Handover
 from alerting.intake import Marks
+from alerting.keeper import Keeper
 from alerting.publish import Publisher
 from alerting.series import Series
-from alerting.store import Item, Taken
-from sizao import clock, db, http, topics
-from sizao.db import DatabaseSettings, Pool, enduring, translated
+from sizao import db, http, topics
+from sizao.db import DatabaseSettings, Pool, enduring
+from sizao.errors import Retriable
 from sizao.kafka import KafkaSettings
 from sizao.registry.source import Source
 from sizao.service import Service
@@ -55,6 +57,9 @@ class AlertSettings(BaseModel):
     )
     delivery: DeliverySettings = DeliverySettings()
     batch_records: int = Field(default=500, ge=1, le=5000, description="signals per transaction")
+    ledger_mib: int = Field(
+        default=256, ge=4, le=65536, description="bound of the ledger for PostgreSQL's absence"
+    )
     utc_offset_min: int = Field(default=480, ge=-720, le=840, description="of the district's clock")
 
 
@@ -72,11 +77,14 @@ class Alert:
     """The running process."""
 
     def __init__(self, service: Service, settings: Settings, state: Path) -> None:
-        """`state` keeps the registry's cache."""
+        """`state` keeps the caches of registry and responders, and the ledger."""
         self._service = service
-        service.needs("database", "kafka")
+        service.needs("kafka", "responders")
         self._settings = settings
-        self._pool: Pool = db.pool(settings.database, service.name, size_max=_POOL_SIZE)
+        self._state = state
+        self._pool: Pool = db.pool(
+            settings.database, service.name, size_max=_POOL_SIZE, answer_s=keeper.ANSWER_S
+        )
         self._source = Source(service, settings.database, state)
         self._directory: Directory = contacts.EMPTY
         self._series = Series(service.metrics)
@@ -85,36 +93,53 @@ class Alert:
 
     async def run(self) -> None:
         """Work until cancelled; what is not stored then is read again."""
-        service = self._service
-        await service.patiently("database", partial(db.probe, self._settings.database))
         await self._pool.open(wait=False)
         try:
             async with http.Client() as client:
                 ways = {name: channels.module(name).make(client) for name in channels.names()}
                 await self._source.open()
-                await service.patiently("database", self._read_directory)
-                await self._work(ways)
+                await self._open_directory()
+                keeping = self._keeper(ways)
+                await keeping.open()
+                self._open_handover(keeping)
+                await self._work(ways, keeping)
         finally:
             await self._pool.close()
 
-    async def _work(self, ways: Mapping[str, Channel]) -> None:
+    async def _work(self, ways: Mapping[str, Channel], keeping: Keeper) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(keeping.run(), name="keeper")
+            group.create_task(self._source.follow(), name="registry")
+            group.create_task(self._follow_directory(), name="responders")
+            group.create_task(self._deliverer(ways, keeping).run(), name="deliver")
+            group.create_task(self._publisher(keeping).run(), name="publish")
+            group.create_task(self._gauge(keeping), name="gauge")
+            for topic in (topics.SIGNALS, topics.CONDITIONS):
+                group.create_task(self._consumer(topic, keeping).run(), name=topic.name)
+
+    def _keeper(self, ways: Mapping[str, Channel]) -> Keeper:
+        settings, own = self._settings, self._settings.alert
         compose = Composer(
             view=lambda: self._source.current.newest,
             directory=lambda: self._directory,
             renderers=ways,
-            utc_offset_min=self._settings.alert.utc_offset_min,
+            utc_offset_min=own.utc_offset_min,
         )
-        self._open_handover(partial(self._take, compose))
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._source.follow(), name="registry")
-            group.create_task(self._follow_directory(), name="responders")
-            group.create_task(self._deliverer(ways).run(), name="deliver")
-            group.create_task(self._publisher().run(), name="publish")
-            group.create_task(self._gauge(), name="gauge")
-            for topic in (topics.SIGNALS, topics.CONDITIONS):
-                group.create_task(self._consumer(topic, compose).run(), name=topic.name)
+        return Keeper(
+            service=self._service,
+            database=settings.database,
+            pool=self._pool,
+            ledger=(
+                self._state / f"ledger-{settings.alert.name}.sqlite",
+                settings.alert.ledger_mib,
+            ),
+            holder=settings.alert.name,
+            compose=compose,
+            series=self._series,
+            news=self._news,
+        )
 
-    def _open_handover(self, take: Take) -> None:
+    def _open_handover(self, keeping: Keeper) -> None:
         settings = self._settings.alert.handover
         if settings is None:
             self._service.facts["handover"] = OFF
@@ -124,21 +149,11 @@ class Alert:
             service=self._service,
             secret_file=settings.secret_file,
             marks=Marks(self._source),
-            take=take,
+            take=keeping.take,
             series=self._series,
         ).open()
 
-    async def _take(self, compose: Composer, items: Sequence[Item]) -> Taken:
-        """Signals that no log brought: stored as the consumers' are, without an offset to move."""
-        with translated():
-            async with self._pool.connection() as connection:
-                taken = await store.take(connection, {}, items, clock.now_us(), compose)
-        self._series.took(taken)
-        if taken.transitions:
-            self._news()
-        return taken
-
-    def _consumer(self, topic: Topic, compose: Composer) -> Consumer:
+    def _consumer(self, topic: Topic, keeping: Keeper) -> Consumer:
         settings = self._settings
         return Consumer(
             topic,
@@ -146,18 +161,15 @@ class Alert:
             kafka_settings=settings.kafka,
             client_id=f"{self._service.name}-{settings.alert.name}",
             batch_records=settings.alert.batch_records,
-            pool=self._pool,
+            keeper=keeping,
             source=self._source,
             series=self._series,
-            compose=compose,
-            news=self._news,
         )
 
-    def _deliverer(self, ways: Mapping[str, Channel]) -> Deliverer:
+    def _deliverer(self, ways: Mapping[str, Channel], keeping: Keeper) -> Deliverer:
         return Deliverer(
             service=self._service,
-            pool=self._pool,
-            holder=self._settings.alert.name,
+            keeper=keeping,
             channels=ways,
             directory=lambda: self._directory,
             settings=self._settings.alert.delivery,
@@ -165,10 +177,10 @@ class Alert:
             probe=partial(db.probe, self._settings.database),
         )
 
-    def _publisher(self) -> Publisher:
+    def _publisher(self, keeping: Keeper) -> Publisher:
         return Publisher(
             service=self._service,
-            pool=self._pool,
+            keeper=keeping,
             settings=self._settings.kafka,
             partitions=lambda: self._source.current.partitions,
             poll_s=self._settings.alert.delivery.poll_s,
@@ -182,26 +194,43 @@ class Alert:
 
     # ---- responders
 
+    async def _open_directory(self) -> None:
+        """From the database; from the cache if that does not answer, else wait for it."""
+        try:
+            await self._read_directory()
+            self._service.ready["responders"] = True
+        except Retriable as error:
+            cached = await asyncio.to_thread(contacts_cache.restore, self._state)
+            if cached is None:
+                await self._service.patiently("responders", self._read_directory)
+                return
+            self._directory = cached
+            self._service.facts["responders"] = len(cached.responders)
+            self._service.logger.warning(
+                "responders from cache", version=cached.version, error=str(error)
+            )
+
     async def _read_directory(self) -> None:
         with enduring():
             async with self._pool.connection() as connection:
-                self._directory = await contacts.load(connection, self._directory)
-        self._service.facts["responders"] = len(self._directory.responders)
+                found = await contacts.load(connection, self._directory)
+        if found is self._directory:
+            return
+        try:
+            await asyncio.to_thread(contacts_cache.save, found, self._state)
+        except OSError as error:
+            self._service.logger.error("responders not cached", error=str(error))
+        self._directory = found
+        self._service.facts["responders"] = len(found.responders)
 
     async def _follow_directory(self) -> None:
         while True:
             await asyncio.sleep(_DIRECTORY_POLL_S)
-            await self._service.patiently("database", self._read_directory)
+            await self._service.patiently("responders", self._read_directory)
 
-    async def _gauge(self) -> None:
+    async def _gauge(self, keeping: Keeper) -> None:
         while True:
-
-            async def read() -> tuple[int, int, float]:
-                with enduring():
-                    async with self._pool.connection() as connection:
-                        return await outbox.depth(connection, clock.now_us())
-
-            waiting, due, oldest_s = await self._service.patiently("database", read)
+            waiting, due, oldest_s = await self._service.patiently("pages", keeping.depth)
             self._series.outbox.set(waiting)
             self._series.due.set(due)
             self._series.oldest.set(oldest_s)

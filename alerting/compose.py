@@ -10,12 +10,12 @@ import msgspec
 from alerting import notice as notices
 from alerting import policy
 from alerting.contacts import Directory
+from alerting.fold import Composed
 from alerting.incident import message_id
 from alerting.model import PAGED, Incident, Member, Nature, Transition
 from alerting.notice import Notice
 from alerting.policy import Responder
 from alerting.rows import Row
-from alerting.store import Composed
 from sizao.registry.model import View
 
 FIRST_STEP = 0
@@ -46,8 +46,7 @@ class Composer:
         self._directory = directory
         self._renderers = renderers
         self._utc_offset_min = utc_offset_min
-        self._reachable_of: Directory | None = None
-        self._found: list[Responder] = []
+        self._found: tuple[Directory | None, list[Responder]] = (None, [])
 
     def __call__(
         self,
@@ -107,10 +106,11 @@ class Composer:
 
     def _reachable(self, directory: Directory) -> list[Responder]:
         """Whoever cannot be reached is nobody: a fire then goes to the next who can."""
-        if self._reachable_of is not directory:
-            self._reachable_of = directory
-            self._found = [one for one in directory.responders if self._ways(directory, one)]
-        return self._found
+        of, found = self._found  # together: the ledger's thread composes too
+        if of is not directory:
+            found = [one for one in directory.responders if self._ways(directory, one)]
+            self._found = (directory, found)
+        return found
 
     def _ways(self, directory: Directory, one: Responder) -> list[tuple[str, str]]:
         """A responder's channels that this process can send over: name within it, and kind."""

@@ -1,6 +1,6 @@
 """One topic of signals into the store: fetch, decode, decide and store in one transaction.
 
-Offsets live in PostgreSQL and move with what was stored, so Kafka's group is not needed. What is no
+Offsets live beside what was stored and move with it, so Kafka's group is not needed. What is no
 signal is counted by reason and skipped. What the database refuses for its content is tried record
 by record, then without its evidence, then counted and skipped: one record never decides the fate of
 another. Any other fault of the database (rights, schema, a disk that is full) is waited out, and
@@ -9,17 +9,15 @@ nothing is skipped: the fire behind it is as good as ever when somebody has mend
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
-from alerting import store
-from alerting.compose import Composer
+from alerting.fold import OffsetMoved
 from alerting.intake import Batch, Marks, bare, decode
+from alerting.keeper import Keeper
 from alerting.series import STORE_REFUSED, Series
-from alerting.store import OffsetMoved, Taken
 from sizao import clock, kafka
-from sizao.db import Pool, translated
-from sizao.errors import BadRecord, Permanent, Raced, Refused, Retriable, TooSlow
+from sizao.errors import BadRecord, Refused, Retriable
 from sizao.kafka import Incoming, KafkaSettings, OffsetGone, Partition, Reader
 from sizao.registry.source import Source
 from sizao.service import Service
@@ -44,36 +42,27 @@ class Consumer:
         kafka_settings: KafkaSettings,
         client_id: str,
         batch_records: int,
-        pool: Pool,
+        keeper: Keeper,
         source: Source,
         series: Series,
-        compose: Composer,
-        news: Callable[[], None],
     ) -> None:
-        """`news` is called whenever something may have to be sent or published."""
+        """Connects in `run`."""
         self._topic = topic
         self._lane = topic.name.split(".")[1]
         self._service = service
         self._settings = kafka_settings
         self._client_id = f"{client_id}-{self._lane}"
         self._batch_records = batch_records
-        self._pool = pool
+        self._keeper = keeper
         self._source = source
         self._series = series
-        self._compose = compose
-        self._news = news
         self._next: dict[Partition, int | None] = {}
         self._marks = Marks(source)
         self._storing = f"store.{self._lane}"
-        self._stage = service.stage(self._storing, self._probe)
+        self._stage = service.stage(self._storing, keeper.probe)
         self._reading = service.stage(f"read.{self._lane}", partial(kafka.probe, kafka_settings))
         self._heard_s = 0.0
         service.needs("kafka", self._storing)
-
-    async def _probe(self) -> None:
-        with translated():
-            async with self._pool.connection() as connection:
-                await connection.execute("SELECT 1")
 
     async def run(self) -> None:
         """Read and store; a new reader whenever its offsets have to be found anew."""
@@ -95,7 +84,7 @@ class Consumer:
         """
         count = self._source.current.partitions
         wanted = [(self._topic.name, number) for number in range(count)]
-        stored = await self._service.patiently(self._storing, self._offsets)
+        stored = await self._service.patiently(self._storing, self._keeper.offsets)
         self._next = {one: stored[one][0] if one in stored else None for one in wanted}
 
         async def start() -> Reader:
@@ -125,11 +114,6 @@ class Consumer:
         where = start if place is None else place
         self._service.logger.error("the log is not where it was", partition=one, offset=where)
         return where
-
-    async def _offsets(self) -> dict[Partition, tuple[int, int]]:
-        with translated():
-            async with self._pool.connection() as connection:
-                return await store.offsets(connection)
 
     # ---- the loop
 
@@ -226,35 +210,15 @@ class Consumer:
         return batch
 
     async def _store(self, batch: Batch) -> None:
-        """Store a batch, however long the database is away. Raises Refused, OffsetMoved."""
-        taken = await self._service.patiently(self._storing, partial(self._attempt, batch))
+        """Store a batch, however long nothing serves. Raises Refused, OffsetMoved."""
+        await self._service.patiently(self._storing, partial(self._attempt, batch))
         for one, move in batch.moves.items():
             self._next[one] = move.next_offset
-        self._series.took(taken)
-        if taken.transitions:
-            self._news()
 
-    async def _attempt(self, batch: Batch) -> Taken:
+    async def _attempt(self, batch: Batch) -> None:
         self._stage.begin()
         try:
-            try:
-                return await self._take(batch)
-            except Raced:  # another alert has opened the same incident: now it is there to join
-                return await self._take(batch)
-        except (Refused, OffsetMoved):
-            raise
-        except TooSlow as error:
-            if len(batch.items) > 1:
-                raise Refused(f"too much for one statement: {error}") from error
-            raise
-        except Permanent as error:
-            raise Retriable(f"not the records' fault, nothing is skipped: {error}") from error
+            await self._keeper.take(batch.items, batch.moves)
         finally:
             self._stage.moved()  # each attempt is a wait of its own: what is refused is not stuck
 
-    async def _take(self, batch: Batch) -> Taken:
-        with translated():
-            async with self._pool.connection() as connection:
-                return await store.take(
-                    connection, batch.moves, batch.items, clock.now_us(), self._compose
-                )

@@ -8,18 +8,17 @@ may get a page twice, never not at all.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alerting import outbox
 from alerting.contacts import Address, Directory
 from alerting.ledger import Answer, Letter, MessageState, Next, Outcome
 from alerting.notice import Notice
 from alerting.outbox import Claim
 from sizao import clock
-from sizao.db import Pool, enduring
 from sizao.service import Probe, Service
 
 _OVERRUN_S = 1.0  # a channel keeps its own deadline; beyond this it is at fault
@@ -34,6 +33,19 @@ class Channel(Protocol):
 
     async def send(self, address: Address, letter: Letter, deadline_s: float) -> Answer:
         """One attempt within `deadline_s`. Whatever happens comes back as an Answer."""
+
+
+class Pages(Protocol):
+    """Where pages stand: `alerting.keeper`, as far as sending needs it."""
+
+    async def release(self) -> None:
+        """Give up the claims of a former life."""
+
+    async def claim(self, *, lease_us: int, limit: int, under_way: Collection[str]) -> list[Claim]:
+        """Claim due messages, and write their attempts down. Raises Retriable."""
+
+    async def record(self, done: Claim, answer: Answer) -> Next:
+        """Write down the end of an attempt. Raises Retriable."""
 
 
 class DeliverySettings(BaseModel):
@@ -53,26 +65,24 @@ class Deliverer:
         self,
         *,
         service: Service,
-        pool: Pool,
-        holder: str,
+        keeper: Pages,
         channels: Mapping[str, Channel],
         directory: Callable[[], Directory],
         settings: DeliverySettings,
         wake: asyncio.Event,
         probe: Probe,
     ) -> None:
-        """`holder` names this process' claims; a new life of it takes them back at once. `probe`
-        asks the database on a connection of its own.
+        """A new life of the process takes its claims back at once. `probe` asks the database on a
+        connection of its own.
         """
         self._service = service
         self._stage = service.stage("deliver", probe)
-        self._pool = pool
-        self._holder = holder
+        self._keeper = keeper
         self._channels = channels
         self._directory = directory
         self._settings = settings
         self._wake = wake
-        self._under_way = 0
+        self._under_way: set[str] = set()
         metrics = service.metrics
         self._outcomes = metrics.reasons(
             "attempts", "Attempts to send a page, by outcome", "outcome", Outcome
@@ -86,14 +96,14 @@ class Deliverer:
 
     async def run(self) -> None:
         """Send for ever. Cancelled: attempts under way stay without an end, as if killed."""
-        await self._service.patiently("database", self._release)
+        await self._service.patiently("pages", self._keeper.release)
         async with asyncio.TaskGroup() as group:
             while True:
                 self._wake.clear()
-                free = self._settings.concurrency - self._under_way
+                free = self._settings.concurrency - len(self._under_way)
                 claims = await self._claim(free) if free else []
                 for one in claims:
-                    self._under_way += 1
+                    self._under_way.add(one.id)
                     group.create_task(self._one(one), name=f"send {one.id}")
                 if not claims:
                     await self._sleep()
@@ -105,48 +115,32 @@ class Deliverer:
         except TimeoutError:
             return  # the poll: a repeat may have fallen due, or another process may have died
 
-    async def _release(self) -> None:
-        with enduring():
-            async with self._pool.connection() as connection:
-                await outbox.release(connection, self._holder, clock.now_us())
-
     async def _claim(self, limit: int) -> list[Claim]:
+        lease_s = self._settings.attempt_deadline_s + _LEASE_MARGIN_S
+
         async def attempt() -> list[Claim]:
-            lease_s = self._settings.attempt_deadline_s + _LEASE_MARGIN_S
             self._stage.begin()
             try:
-                with enduring():
-                    async with self._pool.connection() as connection:
-                        return await outbox.claim(
-                            connection,
-                            self._holder,
-                            now_us=clock.now_us(),
-                            lease_us=int(lease_s * 1e6),
-                            limit=limit,
-                        )
+                return await self._keeper.claim(
+                    lease_us=int(lease_s * 1e6), limit=limit, under_way=self._under_way.copy()
+                )
             finally:
                 self._stage.moved()  # whatever came of it, the client is not stuck
 
-        return await self._service.patiently("database", attempt)
+        return await self._service.patiently("pages", attempt)
 
     async def _one(self, claim: Claim) -> None:
         try:
             answer = await self.attempt(claim)
             self._outcomes.add(answer.outcome)
 
-            async def end() -> Next:
-                with enduring():
-                    async with self._pool.connection() as connection:
-                        return await outbox.record(
-                            connection, claim, self._holder, answer, clock.now_us()
-                        )
-
-            following = await self._service.patiently("database", end)
+            end = partial(self._keeper.record, claim, answer)
+            following = await self._service.patiently("pages", end)
             if following.state is not MessageState.DUE:
                 self._ends.add(following.state)
             self._service.passed("pages.out")
         finally:
-            self._under_way -= 1
+            self._under_way.discard(claim.id)
             self._wake.set()  # the responder's next message may go now
 
     async def attempt(self, claim: Claim) -> Answer:
@@ -176,7 +170,9 @@ async def send(
     if address is None or address[0] not in channels:
         detail = f"responder {claim.responder} has no channel {claim.channel} any more"
         return Answer(outcome=Outcome.NO_ADDRESS, detail=detail)
-    letter = Letter(id=claim.id, body=claim.body.encode(), at_us=now_us)
+    letter = Letter(
+        id=claim.id, body=claim.body.encode(), at_us=now_us, dedup_unknown=claim.dedup_unknown
+    )
     try:
         async with asyncio.timeout(deadline_s + _OVERRUN_S):
             return await channels[address[0]].send(address[1], letter, deadline_s)

@@ -15,10 +15,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from alerting.fold import Item, Taken
 from alerting.intake import Marks, bare
 from alerting.rows import storable
 from alerting.series import STORE_REFUSED, Series
-from alerting.store import Item, Taken
 from sizao import clock, http, signal
 from sizao.errors import BadInput, BadRecord, Permanent, Raced, Refused, Retriable
 from sizao.metrics import Metrics

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
+from alerting.fold import Item, Move
 from alerting.incident import nature_of
 from alerting.rows import storable
-from alerting.store import Item, Move
 from sizao import signal
 from sizao.kafka import Incoming, Partition
 from sizao.registry.model import View

@@ -69,11 +69,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """One attempt's content; `id` and `body` are the same in every attempt."""
+    """One attempt's content; `id` and `body` are the same in every attempt. `dedup_unknown`: the
+    database was away, and another process may have sent it already.
+    """
 
     id: str
     body: bytes
     at_us: int
+    dedup_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,10 @@ CUT_OFF = "cut off: the process ended before the answer was recorded"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A message to send now: attempt number `attempt`, the first having begun at `first_us`."""
+    """A message to send now: attempt number `attempt`, the first having begun at `first_us`.
+
+    `dedup_unknown`: nobody could be asked whether another process has sent it already.
+    """
 
     id: str
     responder: str
@@ -44,6 +47,7 @@ class Claim:
     attempt: int
     first_us: int
     signal_us: int
+    dedup_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,14 +7,13 @@ order; at least once, and `ce_id` tells a repeat.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Protocol
 
 from alerting import notice as notices
-from alerting import outbox
 from alerting.outbox import Record
 from sizao import frame, kafka, topics
-from sizao.db import Pool, enduring
 from sizao.errors import Permanent, Retriable
 from sizao.kafka import KafkaSettings, Outgoing
 from sizao.service import Service
@@ -46,6 +45,13 @@ def outgoing(one: Record, partitions: int) -> Outgoing:
     )
 
 
+class Drain(Protocol):
+    """Where records wait: `alerting.keeper`, as far as publishing needs it."""
+
+    async def drain(self, publish: Callable[[list[Record]], Awaitable[None]]) -> int:
+        """Hand the oldest records to `publish`, and forget them when it returns."""
+
+
 class Publisher:
     """Drains the outbox, at once when woken and at each poll (a person's action leaves its record
     through the console). It holds up nothing else while Kafka is away.
@@ -55,7 +61,7 @@ class Publisher:
         self,
         *,
         service: Service,
-        pool: Pool,
+        keeper: Drain,
         settings: KafkaSettings,
         partitions: Callable[[], int],
         poll_s: float,
@@ -63,7 +69,7 @@ class Publisher:
     ) -> None:
         """Connects in `run`."""
         self._service = service
-        self._pool = pool
+        self._keeper = keeper
         self._partitions = partitions
         self._poll_s = poll_s
         self._wake = wake
@@ -93,9 +99,7 @@ class Publisher:
             await self._send(records)
 
         try:
-            with enduring():
-                async with self._pool.connection() as connection:
-                    return await outbox.drain(connection, send)
+            return await self._keeper.drain(send)
         except Retriable:
             if not asked:  # the database is away: no wait for Kafka
                 self._stage.moved()

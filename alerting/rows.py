@@ -7,11 +7,13 @@ batch, whatever its size, and no SQL built from values.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from alerting.model import (
+    Effect,
     Incident,
     Key,
     Member,
@@ -34,6 +36,57 @@ INCIDENT_COLUMNS = (
 MEMBER_COLUMNS = "incident, member, device, tier, onset, joined_us, last_us, cleared_us"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """Rows of one table, all of one shape. `keys`: the row replaces an older one of the same;
+    "" with `once`: an older one stays.
+    """
+
+    table: str
+    rows: Sequence[Row]
+    keys: str = ""
+    once: bool = False
+
+    @property
+    def rest(self) -> str:
+        """What follows the rows in the statement: both our databases speak it."""
+        if self.keys:
+            values = ", ".join(f"{column} = EXCLUDED.{column}" for column in self.rows[0])
+            return f"ON CONFLICT ({self.keys}) DO UPDATE SET {values}"
+        return "ON CONFLICT DO NOTHING" if self.once else ""
+
+
+def writes(
+    changed: Sequence[Incident],
+    effects: Sequence[Effect],
+    now_us: int,
+    records: Sequence[Row],
+    messages: Sequence[Row],
+) -> list[Write]:
+    """Incidents first: everything else refers to them."""
+    placed = {(e.incident, e.member.name): e for e in effects if isinstance(e, Placed)}
+    found = [
+        Write(table="incident", keys="id", rows=[incident_row(one) for one in changed]),
+        Write(
+            table="incident_device",
+            keys="incident, member",
+            rows=[member_row(effect) for effect in placed.values()],
+        ),
+        Write(
+            table="signal",
+            once=True,
+            rows=[signal_row(e, now_us) for e in effects if isinstance(e, Recorded)],
+        ),
+        Write(
+            table="transition",
+            rows=[transition_row(e) for e in effects if isinstance(e, Transition)],
+        ),
+        Write(table="outbox", rows=records),
+        Write(table="message", once=True, rows=messages),
+    ]
+    return [one for one in found if one.rows]
+
+
 def insert(table: str, rows: Sequence[Row], rest: str = "") -> tuple[bytes, tuple[str]]:
     """Statement and parameters that insert `rows`, all of one shape. Names come from this room's
     code, never from outside.
@@ -44,12 +97,6 @@ def insert(table: str, rows: Sequence[Row], rest: str = "") -> tuple[bytes, tupl
         f" FROM jsonb_populate_recordset(NULL::{table}, %s::jsonb) {rest}"
     )
     return query.encode(), (msgspec.json.encode(list(rows)).decode(),)
-
-
-def upsert(table: str, keys: str, rows: Sequence[Row]) -> tuple[bytes, tuple[str]]:
-    """As `insert`; a row whose `keys` are there replaces the old one."""
-    values = ", ".join(f"{column} = EXCLUDED.{column}" for column in rows[0])
-    return insert(table, rows, f"ON CONFLICT ({keys}) DO UPDATE SET {values}")
 
 
 def incident_row(incident: Incident) -> Row:
@@ -175,6 +222,16 @@ def transition_row(transition: Transition) -> Row:
         "before": transition.before,
         "after": transition.after,
         "payload": transition.payload,
+    }
+
+
+def outbox_row(transition: Transition, value: str) -> Row:
+    """A transition on its way to Kafka."""
+    return {
+        "transition": transition.id,
+        "incident": transition.incident,
+        "at_us": transition.at_us,
+        "value": value,
     }
 
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+from alerting.fold import Taken
 from alerting.model import Became, What
-from alerting.store import Taken
 from sizao.metrics import Metrics
 from sizao.signal import Kind, SignalFault, Tier
 
 STORE_REFUSED = "store_refused"
+
+
+class LedgerFault(StrEnum):
+    """Why the ledger on the local disk did not serve: a closed label."""
+
+    FULL = "full"  # its bound, or the disk
+    DISK = "disk"
 
 
 class Series:
@@ -30,6 +39,18 @@ class Series:
         self.outbox = metrics.gauge("outbox_records", "Transitions waiting for Kafka")
         self.due = metrics.gauge("messages_due", "Pages without an end yet")
         self.oldest = metrics.gauge("oldest_undelivered_seconds", "Age of the oldest due page")
+        self.away = metrics.gauge("database_away", "1 while the ledger on the local disk decides")
+        self.ledger_waiting = metrics.gauge(
+            "ledger_waiting", "Signals decided in the ledger and not merged yet"
+        )
+        self.ledger_bytes = metrics.gauge("ledger_bytes", "Size of the ledger")
+        self.ledger_taken = metrics.counter("ledger_taken", "Signals decided in the ledger")
+        self.ledger_refused = metrics.counter(
+            "ledger_refused", "Signals of the ledger that the database never takes"
+        )
+        self.ledger_faults = metrics.reasons(
+            "ledger_faults", "Calls of the ledger that failed", "reason", LedgerFault
+        )
 
     def took(self, taken: Taken) -> None:
         """Count what a batch did, once it is committed."""

@@ -5,104 +5,41 @@ all are one transaction, and the batch is read from Kafka again:
 
     1. move the consumed offsets by compare-and-set; their row locks make a second alert wait here,
        and then find them moved
-    2. read what the batch touches, the open incidents under row locks
-    3. fold the batch over it (`alerting.book`)
-    4. write signals, incidents, members, transitions
-    5. write what follows from the transitions: the outbox for Kafka and the messages to people
-    6. commit; only then is anybody woken
+    2. look up what the batch touches, the open incidents under row locks
+    3. fold the batch over it (`alerting.fold`)
+    4. write signals, incidents, members, transitions, the outbox for Kafka and the messages
+    5. commit; only then is anybody woken
 
 Records that were stored before find their ids and change nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from alerting import rows
-from alerting.book import Book
-from alerting.incident import decide, member_name
-from alerting.model import (
-    INCIDENT_KINDS,
-    Action,
-    Effect,
-    Incident,
-    Key,
-    Member,
-    Nature,
-    NotAllowed,
-    Placed,
-    Recorded,
-    Transition,
-    What,
+from alerting.fold import (
+    MEMBERS_SHOWN,
+    Changes,
+    Compose,
+    Folded,
+    Found,
+    Item,
+    Move,
+    OffsetMoved,
+    Wanted,
+    fold,
+    follow,
+    wanted,
 )
+from alerting.incident import decide
+from alerting.model import Action, Incident, Key, Member, Nature, NotAllowed, What
+from alerting.rows import Write
 from sizao.db import Connection, translated
-from sizao.errors import Permanent, Refused
 from sizao.kafka import Partition
-from sizao.signal import Signal
 
-MEMBERS_SHOWN = 20
-"""Members of an incident that a notice names, first come first."""
-MESSAGES_MAX = 5_000
-"""Pages of one batch, 15 MB of words. A batch with more is stored record by record."""
 _ROWS_MAX = 500  # of one statement
-
-
-class OffsetMoved(Permanent):
-    """Another alert process has stored these records; read the offsets again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Move:
-    """Consumed offset of one partition: from (None: no row yet), to, arrival of the newest."""
-
-    expected: int | None
-    next_offset: int
-    arrived_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """A signal to store; `arrived_us`: when the log had it."""
-
-    signal: Signal
-    nature: Nature
-    arrived_us: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Composed:
-    """What follows from one transition: the record for Kafka ("" for none), rows of `message`.
-
-    `left_out`: how many more would have been told; `unrouted`: a fire that reaches nobody.
-    """
-
-    record: str
-    messages: Sequence[rows.Row]
-    left_out: int = 0
-    unrouted: bool = False
-
-
-Compose = Callable[[Incident, Transition, Sequence[Member], int], Composed]
-"""(incident after, transition, members to name, arrival of its signal) -> what follows."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Followed:
-    """What followed from the transitions of a batch: counts."""
-
-    messages: int = 0
-    left_out: int = 0
-    unrouted: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """What a batch did: for counting, after the commit."""
-
-    recorded: tuple[Recorded, ...]
-    transitions: tuple[Transition, ...]
-    followed: Followed
 
 
 async def offsets(connection: Connection) -> dict[Partition, tuple[int, int]]:
@@ -120,8 +57,8 @@ async def take(
     items: Sequence[Item],
     now_us: int,
     compose: Compose,
-) -> Taken:
-    """Store one batch, once. Cancelled or failed: nothing of it is stored.
+) -> Changes:
+    """Store one batch, once; returns what it wrote. Cancelled or failed: nothing of it is stored.
 
     Raises OffsetMoved when another alert was first, Refused for rows that the database never takes,
     Retriable while it is away.
@@ -130,24 +67,11 @@ async def take(
         async with connection.transaction():
             await _advance(connection, moves)
             items = await _fresh(connection, items)
-            book, stood = await _book(connection, items)
-            effects: list[Effect] = []
-            arrivals: dict[str, int] = {}
-            stands: dict[str, Incident] = {}
-            for item in items:
-                done = book.hear(item.signal, item.nature, now_us)
-                effects += done
-                for effect in done:
-                    if isinstance(effect, Transition):
-                        arrivals[effect.id] = item.arrived_us
-                        key = Key(item.signal.site, item.signal.kind, item.nature)
-                        stands[effect.id] = book.newest[key]
-            changed = [one for one in book.newest.values() if stood.get(one.id) is not one]
-            await _write(connection, changed, effects, now_us)
-            transitions = tuple(e for e in effects if isinstance(e, Transition))
-            followed = await _follow(connection, transitions, stands, arrivals, compose)
-    recorded = tuple(effect for effect in effects if isinstance(effect, Recorded))
-    return Taken(recorded=recorded, transitions=transitions, followed=followed)
+            folded = fold(await _look_up(connection, wanted(items)), items, now_us)
+            shown = await members_shown(connection, folded.told)
+            changes = follow(folded, shown, now_us, compose, moves)
+            await write(connection, changes.writes)
+    return changes
 
 
 async def act(
@@ -172,10 +96,10 @@ async def act(
                 raise NotAllowed(f"action {action.id} was done to another incident")
             stands, effects = decide(found[0] if found else None, action, now_us)
             assert stands is not None
-            await _write(connection, [stands], effects, now_us)
-            transitions = [effect for effect in effects if isinstance(effect, Transition)]
-            after = {transition.id: stands for transition in transitions}
-            await _follow(connection, transitions, after, {}, compose)
+            folded = Folded(changed=[stands], effects=effects)
+            folded = replace(folded, stands={one.id: stands for one in folded.transitions})
+            shown = await members_shown(connection, folded.told)
+            await write(connection, follow(folded, shown, now_us, compose).writes)
             if action.what is What.CLOSED:
                 await connection.execute(
                     "UPDATE message SET state = 'cancelled', next_us = NULL, ended_us = %s"
@@ -213,30 +137,25 @@ async def _fresh(connection: Connection, items: Sequence[Item]) -> list[Item]:
     return [item for item in items if item.signal.id not in seen]
 
 
-async def _book(connection: Connection, items: Sequence[Item]) -> tuple[Book, dict[str, Incident]]:
-    """The book of a batch, and its incidents as they stood, by id."""
-    about = [item for item in items if item.signal.kind in INCIDENT_KINDS]
-    book = Book()
-    if not about:
-        return book, {}
-    keys = sorted({Key(item.signal.site, item.signal.kind, item.nature) for item in about})
+async def _look_up(connection: Connection, about: Wanted | None) -> Found:
+    if about is None:
+        return Found()
     # Locked in the order of ids, so that two batches and a person can never wait in a circle.
-    found = await _incidents(connection, f"{_OF_KEYS} ORDER BY id FOR UPDATE", _columns(keys))
-    missing = [key for key in keys if key not in {incident.key for incident in found}]
+    found = await _incidents(connection, f"{_OF_KEYS} ORDER BY id FOR UPDATE", _columns(about.keys))
+    there = {incident.key for incident in found}
+    missing = [key for key in about.keys if key not in there]
     if missing:
         found += await _incidents(connection, _CLOSED_LAST, _columns(missing))
-    names = sorted({member_name(item.signal) for item in about})
-    known = await _members(connection, [incident.id for incident in found], names)
-    stood = [replace(one, known=known.get(one.id, {})) for one in found]
-    book.newest = {incident.key: incident for incident in stood}
-    onsets = sorted({item.signal.onset for item in about})
     cursor = await connection.execute(
         "SELECT DISTINCT onset, nature, incident FROM signal"
         " WHERE onset = ANY(%s) AND incident IS NOT NULL",
-        (onsets,),
+        (about.onsets,),
     )
-    book.holders = {(row[0], Nature(row[1])): row[2] for row in await cursor.fetchall()}
-    return book, {incident.id: incident for incident in stood}
+    return Found(
+        incidents=found,
+        members=await _members(connection, [incident.id for incident in found], about.names),
+        holders={(row[0], Nature(row[1])): row[2] for row in await cursor.fetchall()},
+    )
 
 
 _KEYS = "unnest(%s::integer[], %s::text[], %s::text[]) AS wanted (site, kind, nature)"
@@ -280,6 +199,8 @@ async def _members(
 
 async def members_shown(connection: Connection, incidents: list[str]) -> dict[str, list[Member]]:
     """The first members of each incident."""
+    if not incidents:
+        return {}
     cursor = await connection.execute(
         f"SELECT {rows.MEMBER_COLUMNS} FROM unnest(%s::text[]) AS wanted (id) CROSS JOIN LATERAL"
         " (SELECT * FROM incident_device d WHERE d.incident = wanted.id"
@@ -293,63 +214,9 @@ async def members_shown(connection: Connection, incidents: list[str]) -> dict[st
     return found
 
 
-async def _write(
-    connection: Connection,
-    changed: Sequence[Incident],
-    effects: Sequence[Effect],
-    now_us: int,
-) -> None:
-    """Incidents first: everything else refers to them."""
-    if changed:
-        incidents = [rows.incident_row(incident) for incident in changed]
-        await connection.execute(*rows.upsert("incident", "id", incidents))
-    placed = {(e.incident, e.member.name): e for e in effects if isinstance(e, Placed)}
-    if placed:
-        members = [rows.member_row(effect) for effect in placed.values()]
-        await connection.execute(*rows.upsert("incident_device", "incident, member", members))
-    recorded = [rows.signal_row(e, now_us) for e in effects if isinstance(e, Recorded)]
-    if recorded:
-        await connection.execute(*rows.insert("signal", recorded, "ON CONFLICT DO NOTHING"))
-    lines = [rows.transition_row(e) for e in effects if isinstance(e, Transition)]
-    if lines:
-        await connection.execute(*rows.insert("transition", lines))
-
-
-async def _follow(
-    connection: Connection,
-    transitions: Sequence[Transition],
-    stands: Mapping[str, Incident],
-    arrivals: Mapping[str, int],
-    compose: Compose,
-) -> Followed:
-    """Outbox and messages of transitions, in order."""
-    followed = Followed()
-    if not transitions:
-        return followed
-    shown = await members_shown(connection, sorted({one.incident for one in transitions}))
-    records: list[rows.Row] = []
-    messages: list[rows.Row] = []
-    for one in transitions:
-        members = shown.get(one.incident, [])
-        composed = compose(stands[one.id], one, members, arrivals.get(one.id, 0))
-        messages += composed.messages
-        followed.left_out += composed.left_out
-        followed.unrouted += composed.unrouted
-        if len(messages) > MESSAGES_MAX and len(transitions) > 1:
-            raise Refused(f"{len(messages)} pages in one batch, {MESSAGES_MAX} fit")
-        if composed.record:
-            records.append(
-                {
-                    "transition": one.id,
-                    "incident": one.incident,
-                    "at_us": one.at_us,
-                    "value": composed.record,
-                }
-            )
-    if records:
-        await connection.execute(*rows.insert("outbox", records))
-    for start in range(0, len(messages), _ROWS_MAX):
-        some = messages[start : start + _ROWS_MAX]
-        await connection.execute(*rows.insert("message", some, "ON CONFLICT DO NOTHING"))
-    followed.messages = len(messages)
-    return followed
+async def write(connection: Connection, writes: Sequence[Write]) -> None:
+    """Statements of a bounded size, in order."""
+    for one in writes:
+        for start in range(0, len(one.rows), _ROWS_MAX):
+            some = one.rows[start : start + _ROWS_MAX]
+            await connection.execute(*rows.insert(one.table, some, one.rest))

@@ -6,11 +6,15 @@ because a half-open connection otherwise waits for ever (psycopg#1371).
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
-from typing import Literal
+from typing import Any, Literal
 
 import psycopg
 from psycopg import AsyncConnection, conninfo
@@ -129,27 +133,72 @@ def _said(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def connected(settings: DatabaseSettings, application: str) -> AsyncIterator[Connection]:
-    """One connection, closed on exit. Raises Retriable while the server is away."""
+async def connected(
+    settings: DatabaseSettings, application: str, *, answer_s: float | None = None
+) -> AsyncIterator[Connection]:
+    """One connection, closed on exit. Raises Retriable while the server is away; `answer_s` as for
+    a pool.
+    """
     with translated():
-        connection = await AsyncConnection.connect(
+        connection = await _Answering.connect(
             settings.conninfo(application), autocommit=True, prepare_threshold=None
         )
+    connection.answer_s = answer_s
     try:
         yield connection
     finally:
         await connection.close()
 
 
-def pool(settings: DatabaseSettings, application: str, *, size_max: int = 4) -> Pool:
+class _Answering(AsyncConnection[TupleRow]):
+    """A connection that is cut when the server leaves one wait without an answer for `answer_s`.
+
+    Not by a cancel: on a half-open connection that goes over another one, which hangs too, and the
+    wait lasts ten seconds more (reliability.md M17). A socket that is shut down fails at once.
+    """
+
+    answer_s: float | None = None
+
+    async def wait(self, *arguments: Any, **named: Any) -> Any:
+        """Every wait for the server goes through here: statements, commits, checks of the pool."""
+        if self.answer_s is None:
+            return await super().wait(*arguments, **named)
+        alarm = asyncio.get_running_loop().call_later(self.answer_s, self._cut)
+        try:
+            return await super().wait(*arguments, **named)
+        finally:
+            alarm.cancel()
+
+    def _cut(self) -> None:
+        if self.closed:
+            return
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self.fileno())) as twin:
+            twin.shutdown(socket.SHUT_RDWR)
+
+
+def pool(
+    settings: DatabaseSettings,
+    application: str,
+    *,
+    size_max: int = 4,
+    answer_s: float | None = None,
+) -> Pool:
     """A pool to be used with `async with`; requests fail after 2 s, returning connections are
     checked, and a database that comes back is found within 5 s (reliability.md M16).
 
     A process that stands still inside a transaction loses its locks after 20 s: a frozen console
-    must not hold up the pages of a whole district.
+    must not hold up the pages of a whole district. `answer_s`: how long the server may leave one
+    statement without an answer before the connection is cut and Retriable raised.
     """
+
+    async def configure(connection: Connection) -> None:
+        assert isinstance(connection, _Answering)
+        connection.answer_s = answer_s
+
     return AsyncConnectionPool(
         settings.conninfo(application, idle_ms=_IDLE_MS),
+        connection_class=_Answering,
+        configure=configure,
         min_size=1,
         max_size=size_max,
         timeout=2.0,

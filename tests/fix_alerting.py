@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from alerting.compose import Composer
 from alerting.contacts import Directory
+from alerting.fold import Item
 from alerting.model import Nature
 from alerting.policy import Responder
-from alerting.store import Item
 from sizao import clock
 from sizao import signal as signals
 from sizao.db import Connection, DatabaseSettings

@@ -96,6 +96,8 @@ class Webhook:
             "user-agent": "sizao",
             **signed_headers(keys, letter.id, timestamp_s, letter.body),
         }
+        if letter.dedup_unknown:
+            headers["sizao-dedup"] = "unknown"
         try:
             response = await self._client.post(
                 where.url, body=letter.body, headers=headers, deadline_s=deadline_s

@@ -18,6 +18,7 @@ from alerting.console import guard, queries
 from alerting.console.faces import evidence, face
 from alerting.console.words import WORDS, age, lines
 from alerting.console.words import clock as clock_words
+from alerting.fold import Compose
 from alerting.model import (
     ACTION_CHARS_MAX,
     ACTOR_CHARS_MAX,
@@ -32,7 +33,6 @@ from alerting.model import (
     Verdict,
     What,
 )
-from alerting.store import Compose
 from sizao import clock
 from sizao.db import Connection, Pool, translated
 from sizao.errors import BadInput, Retriable
@@ -42,6 +42,7 @@ from sizao.signal import Kind, Tier
 ACTIONS = {"acknowledge": What.ACKNOWLEDGED, "verdict": What.VERDICT, "close": What.CLOSED}
 CLOSED_SHOWN = 10
 _FORM_FIELDS_MAX = 16
+_MEANWHILE = "alarms are sent all the same, press again when it is back"
 
 
 Word = Annotated[str, Field(pattern=r"^[^\x00]*$")]  # PostgreSQL's text holds anything else
@@ -210,7 +211,7 @@ def make(console: Console) -> FastAPI:
 
     @app.exception_handler(Retriable)
     async def away(_: Request, error: Exception) -> Response:
-        reason = f"the database is away, nothing was changed: {error}"
+        reason = f"the database is away, nothing was changed; {_MEANWHILE}: {error}"
         return JSONResponse({"error": "away", "reason": reason}, 503)
 
     _add_reading(app, console)
@@ -273,6 +274,8 @@ def _add_page(app: FastAPI, console: Console) -> None:
         try:
             return HTMLResponse(await console.page(request.state.nonce))
         except Retriable as error:
-            said = f"数据库不可用 The database is away: {error}"
+            said = (
+                f"数据库不可用,无法操作;报警照常发送。 The database is away; {_MEANWHILE}: {error}"
+            )
             text = console.render(request.state.nonce, said)
             return HTMLResponse(text, 503)

@@ -23,6 +23,7 @@ from sizao.registry.source import Source
 from sizao.service import Service
 from sizao.settings import HttpSettings
 
+_ANSWER_S = 5.0  # a half-open database is told to whoever waits, instead of nothing
 _POOL_SIZE = 4
 _CONNECTIONS_MAX = 64
 
@@ -69,7 +70,7 @@ async def run(service: Service, settings: Settings, state: Path) -> None:
     service.needs("page")
     with _bind(settings.console) as listening:
         port = int(listening.getsockname()[1])
-        pool = db.pool(settings.database, service.name, size_max=_POOL_SIZE)
+        pool = db.pool(settings.database, service.name, size_max=_POOL_SIZE, answer_s=_ANSWER_S)
         source = Source(service, settings.database, state)
         compose = Composer(
             view=lambda: source.current.newest,

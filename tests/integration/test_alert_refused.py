@@ -56,18 +56,23 @@ async def test_what_the_database_refuses_costs_nobody_else_a_page(house):
     assert "sizao_alert_stored_bare_total 1.0" in series
 
 
-async def test_a_fault_of_the_schema_is_waited_out_and_skips_no_fire(house):
+async def test_a_fault_of_the_schema_costs_no_fire_its_page(house):
+    """To the ledger it is an absence: the page goes out, and is stored when that is mended."""
     await house.start_here()
-    await house.ask("ALTER TABLE message RENAME COLUMN why TO gone", run=True)
     with receiver() as station:
         await house.respond(station.url)
         log = house.folder / "log"
         with process("alert", "--config", house.configure(), log=log) as running:
+            await house.say(house.fire("test-3"))
+            await house.until("SELECT count(*) = 1 FROM signal")
+            await house.ask("ALTER TABLE message RENAME COLUMN why TO gone", run=True)
             await house.say(house.fire())
-            await house.told(log, "not the records' fault")
-            await house.ask("ALTER TABLE message RENAME COLUMN gone TO why", run=True)
+            await house.told(log, "PostgreSQL is away: the ledger decides")
             station.wait(1)
+            await house.ask("ALTER TABLE message RENAME COLUMN gone TO why", run=True)
+            await house.until("SELECT count(*) = 1 FROM message WHERE state = 'accepted'")
             assert running.poll() is None
+    assert len(station.got) == 1
 
 
 async def test_a_test_device_of_this_very_moment_does_not_page_as_a_real_one(house):

@@ -26,10 +26,12 @@ from fix_alerting import (
 from alerting import channels, contacts, deliver, store
 from alerting.compose import Composer
 from alerting.deliver import Deliverer, DeliverySettings
+from alerting.fold import Item
+from alerting.keeper import Keeper
 from alerting.ledger import Outcome
 from alerting.model import Nature
 from alerting.outbox import Claim
-from alerting.store import Item
+from alerting.series import Series
 from sizao import clock, db, http
 from sizao.db import connected, migrate
 from sizao.errors import Retriable
@@ -111,10 +113,21 @@ async def rig(database, folder, *entries):
             view = (await load(connection, 4)).newest
             site, devices = await ids(connection)
         wake = asyncio.Event()
-        deliverer = Deliverer(
-            service=Service("alert", structlog.get_logger(), Metrics("alert")),
+        service = Service("alert", structlog.get_logger(), Metrics("alert"))
+        keeper = Keeper(
+            service=service,
+            database=database,
             pool=pool,
+            ledger=(folder / "ledger.sqlite", 4),
             holder="a0",
+            compose=None,
+            series=Series(service.metrics),
+            news=wake.set,
+        )
+        await keeper.open()
+        deliverer = Deliverer(
+            service=service,
+            keeper=keeper,
             channels={"webhook": channels.module("webhook").make(client)},
             directory=lambda: directory,
             settings=DeliverySettings(attempt_deadline_s=1, poll_s=0.1),

@@ -9,9 +9,9 @@ import pytest
 from fix_alerting import BODY, compose, get_database, items, make_signal
 
 from alerting import store
+from alerting.fold import Move, OffsetMoved
 from alerting.incident import incident_id
 from alerting.model import Action, Conflict, What
-from alerting.store import Move, OffsetMoved
 from sizao import db
 from sizao.db import connected, migrate, translated
 from sizao.errors import Refused, Retriable
@@ -66,7 +66,7 @@ async def dump(connection):
 
 async def test_a_stream_becomes_rows(connection):
     taken = await store.take(connection, move(None, 7), items(*STREAM), T0, compose())
-    assert [str(one.became) for one in taken.recorded] == [
+    assert [str(one.became) for one in taken.taken.recorded] == [
         "opened", "raised", "raised", "same", "cleared", "slow", "opened",
     ]  # fmt: skip
     rows = await dump(connection)
@@ -90,7 +90,7 @@ async def test_redelivery_of_any_prefix_changes_nothing(connection, size):
         before = await dump(connection)
         again = items(*STREAM[: start + size])
         taken = await store.take(connection, {}, again, T0 + S, compose())
-        assert taken.recorded == ()
+        assert taken.taken.recorded == ()
         assert await dump(connection) == before
     whole = await dump(connection)
     assert sorted(row["id"] for row in whole["incident"]) == sorted(

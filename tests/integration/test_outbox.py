@@ -136,7 +136,7 @@ async def test_a_transition_is_told_to_a_bounded_number(connection, monkeypatch)
     monkeypatch.setattr(composing, "RECIPIENTS_MAX", 3)
     people = [f"p{n}" for n in range(5)]
     taken = await store.take(connection, {}, items(make_signal(1)), T0, compose(*people))
-    assert (taken.followed.messages, taken.followed.left_out) == (3, 2)
+    assert (taken.taken.followed.messages, taken.taken.followed.left_out) == (3, 2)
 
 
 async def test_more_pages_than_a_batch_may_make_are_refused_as_one(connection, monkeypatch):
@@ -151,7 +151,7 @@ async def test_a_fire_that_nobody_can_be_told_of_is_counted(connection):
     nobody = Composer(view=view, directory=lambda: EMPTY, renderers={}, utc_offset_min=480)
     fires = items(make_signal(1, tier=Tier.EARLY), make_signal(1, at=T0 + 1))
     taken = await store.take(connection, {}, fires, T0, nobody)
-    assert taken.followed.unrouted == 1
+    assert taken.taken.followed.unrouted == 1
 
 
 async def test_a_row_beyond_the_server_s_limits_is_refused_not_repeated(connection):

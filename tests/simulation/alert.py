@@ -12,13 +12,13 @@ from simulation.store import Store
 
 from alerting.channels.webhook import Webhook
 from alerting.compose import Composer
+from alerting.fold import Item, OffsetMoved
 from alerting.incident import message_id, nature_of
 from alerting.intake import Batch, decode, mark_of
 from alerting.ledger import Answer, MessageState, Outcome, outcome_of, retry_after_s
 from alerting.model import Action, Conflict, Nature, NotAllowed, State, Verdict, What
 from alerting.outbox import Claim
 from alerting.publish import outgoing
-from alerting.store import Item, OffsetMoved
 from sizao.kafka import Partition
 from sizao.topics import CONDITIONS, SIGNALS
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from simulation.clockwork import SECOND_US
 
 from alerting.book import Book
+from alerting.fold import MEMBERS_SHOWN, Compose, Item, Move, OffsetMoved
 from alerting.incident import decide, member_name
 from alerting.ledger import Answer, MessageState, Outcome, next_attempt
 from alerting.model import (
@@ -32,7 +33,6 @@ from alerting.model import (
 from alerting.outbox import LANE_MAX, Claim, Record
 from alerting.policy import PRESSING
 from alerting.rows import Row
-from alerting.store import MEMBERS_SHOWN, Compose, Item, Move, OffsetMoved
 from sizao.kafka import Partition
 
 _LEASE_US = 15 * SECOND_US
