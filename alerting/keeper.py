@@ -288,7 +288,7 @@ class Keeper:
             raise NoDisk(str(error)) from error
 
     def _left(self, why: str) -> None:
-        if self.away and not self._service.facts.get("database_away"):
+        if not self._service.facts.get("database_away"):
             self._service.logger.warning("PostgreSQL is away: the ledger decides", error=why)
         self.away = True
         self._service.ready["database"] = False

@@ -6,7 +6,7 @@ import pytest
 from fix_alerting import compose, get_database, items, make_signal, view
 
 from alerting import compose as composing
-from alerting import outbox, store
+from alerting import fold, outbox, store
 from alerting.compose import Composer
 from alerting.contacts import EMPTY
 from alerting.incident import incident_id
@@ -140,7 +140,7 @@ async def test_a_transition_is_told_to_a_bounded_number(connection, monkeypatch)
 
 
 async def test_more_pages_than_a_batch_may_make_are_refused_as_one(connection, monkeypatch):
-    monkeypatch.setattr(store, "MESSAGES_MAX", 1)
+    monkeypatch.setattr(fold, "MESSAGES_MAX", 1)
     with pytest.raises(Refused, match="pages in one batch"):
         await store.take(connection, {}, items(*FIRE), T0, compose())
     cursor = await connection.execute("SELECT count(*) FROM signal")
