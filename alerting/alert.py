@@ -97,8 +97,9 @@ class Alert:
         try:
             async with http.Client() as client:
                 ways = {name: channels.module(name).make(client) for name in channels.names()}
-                await self._source.open()
-                await self._open_directory()
+                async with asyncio.TaskGroup() as group:  # each may take its while to find out
+                    group.create_task(self._source.open(), name="registry")
+                    group.create_task(self._open_directory(), name="responders")
                 keeping = self._keeper(ways)
                 await keeping.open()
                 self._open_handover(keeping)
