@@ -1,12 +1,11 @@
 """The ledger on the local disk: what PostgreSQL held last, and what was decided without it.
 
-One SQLite file of one process, locked for its life. Its tables are PostgreSQL's by name and column,
-so that the same rows go into both. Rows with `own` were decided here and are not merged yet; all
-others mirror PostgreSQL and may be lost at any time: Kafka's records from the mirrored offsets on
-say them again. So a mirrored write is no more than a write to the file (synchronous=NORMAL), while
-a decision is on the disk before anybody is told (FULL).
+One SQLite file of one process, locked for its life. Rows with `own` were decided here and are not
+merged yet; all others mirror PostgreSQL, and the last of them may be lost at any time: Kafka's
+records from the mirrored offsets on say them again. So what is mirrored is no more than written to
+the file (synchronous=NORMAL), while a decision is on the disk before anybody is told (FULL).
 
-Every call here waits for the disk: `alerting.keeper` makes them on a thread of their own.
+Every call waits for the disk: `alerting.disk_thread` makes them on a thread of their own.
 """
 
 from __future__ import annotations
@@ -18,77 +17,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alerting import disk_outbox, rows
-from alerting.fold import (
-    MEMBERS_SHOWN,
-    Changes,
-    Compose,
-    Found,
-    Item,
-    Move,
-    OffsetMoved,
-    Partition,
-    Wanted,
-    fold,
-    follow,
-    wanted,
-)
+from alerting import disk_outbox, disk_rows
+from alerting.fold import Changes, Compose, Item, Move, Partition, fold, follow, wanted
 from alerting.ledger import Answer, Next
 from alerting.mirror import Known, Look
-from alerting.model import Incident, Member, Nature
 from alerting.outbox import Claim, Record
-from alerting.rows import Row, Write
+from alerting.rows import Row
 from sizao.errors import Retriable
 
 SCHEMA = 1
-SEEN_MAX = 50_000
-"""Mirrored signals kept: they tell what was seen and who holds an onset."""
 _PAGE = 4096
+_BUSY_S = 0.5  # another process has it, and keeps it
 _MIRRORED = frozenset({"incident", "incident_device", "signal", "message"})
-
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE alert_offset (
-    topic TEXT, partition INTEGER, next_offset INTEGER NOT NULL, arrived_ms INTEGER NOT NULL,
-    PRIMARY KEY (topic, partition));
-CREATE TABLE incident (
-    id TEXT PRIMARY KEY, site INTEGER, kind TEXT, nature TEXT, tier TEXT, state TEXT, verdict TEXT,
-    verdict_cause TEXT, verdict_devices TEXT, version INTEGER, opened_us INTEGER, onset_us INTEGER,
-    last_us INTEGER, changed_us INTEGER, closed_us INTEGER, late INTEGER, deciding TEXT,
-    members INTEGER, alarm_member TEXT, alarm_us INTEGER);
-CREATE INDEX incident_of_key ON incident (site, kind, nature);
-CREATE TABLE incident_device (
-    incident TEXT, member TEXT, device INTEGER, tier TEXT, onset TEXT, joined_us INTEGER,
-    last_us INTEGER, cleared_us INTEGER, PRIMARY KEY (incident, member)) WITHOUT ROWID;
-CREATE TABLE signal (
-    seq INTEGER PRIMARY KEY, id TEXT UNIQUE, onset TEXT NOT NULL, rule TEXT, rule_version INTEGER,
-    kind TEXT, tier TEXT, phase TEXT, subject_type TEXT, subject TEXT, site INTEGER, device INTEGER,
-    onset_us INTEGER, event_us INTEGER, received_us INTEGER, generation INTEGER, late INTEGER,
-    self_test INTEGER, evidence TEXT, nature TEXT NOT NULL, stored_us INTEGER, incident TEXT,
-    became TEXT, own INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX signal_of_onset ON signal (onset) WHERE incident IS NOT NULL;
-CREATE INDEX signal_own ON signal (seq) WHERE own;
-CREATE TABLE transition (
-    id TEXT PRIMARY KEY, incident TEXT, version INTEGER, cause TEXT UNIQUE, cause_kind TEXT,
-    what TEXT, at_us INTEGER, event_us INTEGER, actor TEXT, late INTEGER, before TEXT, after TEXT,
-    payload TEXT);
-CREATE TABLE outbox (
-    seq INTEGER PRIMARY KEY, transition TEXT UNIQUE, incident TEXT, at_us INTEGER, value TEXT,
-    published INTEGER NOT NULL DEFAULT 0);
-CREATE TABLE message (
-    seq INTEGER PRIMARY KEY, id TEXT UNIQUE, transition TEXT, incident TEXT, responder TEXT,
-    channel TEXT, step INTEGER, nature TEXT, urgency INTEGER, why TEXT, body TEXT, made_us INTEGER,
-    signal_us INTEGER, state TEXT, reason TEXT NOT NULL DEFAULT '', attempts INTEGER,
-    first_us INTEGER, next_us INTEGER, lease_holder TEXT, lease_until_us INTEGER, ended_us INTEGER,
-    own INTEGER NOT NULL DEFAULT 0, touched INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX message_lane ON message (responder, channel, urgency DESC, next_us, seq)
-    WHERE state = 'due';
-CREATE INDEX message_leased ON message (responder, channel) WHERE lease_until_us IS NOT NULL;
-CREATE INDEX message_of_transition ON message (transition);
-CREATE TABLE message_attempt (
-    message TEXT, attempt INTEGER, started_us INTEGER, ended_us INTEGER, outcome TEXT,
-    status INTEGER, detail TEXT NOT NULL DEFAULT '', PRIMARY KEY (message, attempt));
-"""
 
 
 class LedgerFull(Retriable):
@@ -108,7 +48,9 @@ class DiskLedger:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)
         self._size_mib = size_mib
-        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._connection = sqlite3.connect(
+            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
         run = self._connection.execute
         run("PRAGMA locking_mode=EXCLUSIVE")
         run("PRAGMA journal_mode=WAL")
@@ -116,7 +58,9 @@ class DiskLedger:
         if version not in {0, SCHEMA}:
             raise sqlite3.DatabaseError(f"{path} is of schema {version}, not {SCHEMA}")
         if version == 0:
-            self._connection.executescript(f"BEGIN;{_TABLES};PRAGMA user_version={SCHEMA};COMMIT")
+            self._connection.executescript(
+                f"BEGIN;{disk_rows.TABLES};PRAGMA user_version={SCHEMA};COMMIT"
+            )
         run(f"PRAGMA max_page_count={size_mib * (1 << 20) // _PAGE}")
 
     def close(self) -> None:
@@ -181,13 +125,13 @@ class DiskLedger:
     ) -> Changes:
         """As `alerting.store.take`, on what is mirrored. Raises OffsetMoved."""
         with self._transaction(lasting=True) as one:
-            _advance(one, moves)
-            items = _fresh(one, items)
-            folded = fold(_look_up(one, wanted(items)), items, now_us)
-            shown = {incident: _shown(one, incident) for incident in folded.told}
+            disk_rows.advance(one, moves)
+            items = disk_rows.fresh(one, items)
+            folded = fold(disk_rows.look_up(one, wanted(items)), items, now_us)
+            shown = {incident: disk_rows.shown(one, incident) for incident in folded.told}
             changes = follow(folded, shown, now_us, compose, moves)
             for write in changes.writes:
-                put(one, write, own=write.table in {"signal", "message"})
+                disk_rows.put(one, write, own=write.table in {"signal", "message"})
         return changes
 
     # ---- mirroring
@@ -197,12 +141,12 @@ class DiskLedger:
         with self._transaction(lasting=False) as one:
             for write in changes.writes:
                 if write.table in _MIRRORED:
-                    put(one, write)
-            _set_offsets(
+                    disk_rows.put(one, write)
+            disk_rows.set_offsets(
                 one,
                 {pair: (move.next_offset, move.arrived_ms) for pair, move in changes.moves.items()},
             )
-            _trim(one)
+            disk_rows.trim(one)
 
     def known(self) -> Known:
         """What is mirrored, for `alerting.mirror.look` to compare with."""
@@ -225,7 +169,7 @@ class DiskLedger:
                 one.execute("DELETE FROM incident_device")
                 one.execute("DELETE FROM signal WHERE NOT own")
             for write in seen.writes:
-                put(one, write)
+                disk_rows.put(one, write)
             one.executemany("DELETE FROM incident WHERE id = ?", [(name,) for name in seen.gone])
             old = one.execute("DELETE FROM incident WHERE closed_us < ?", (seen.forget_us,))
             if seen.gone or old.rowcount:
@@ -241,8 +185,8 @@ class DiskLedger:
                 " lease_until_us = ? WHERE id = ?",
                 seen.due,
             )
-            _set_offsets(one, seen.offsets)
-            _trim(one)
+            disk_rows.set_offsets(one, seen.offsets)
+            disk_rows.trim(one)
             one.execute("INSERT OR IGNORE INTO meta VALUES ('primed', '1')")
 
     def ended(self, message: str) -> None:
@@ -321,100 +265,3 @@ def open_ledger(path: Path, size_mib: int) -> DiskLedger:
         path.replace(path.with_suffix(".damaged"))
         path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
         return DiskLedger(path, size_mib)
-
-
-def put(one: sqlite3.Connection, write: Write, *, own: bool = False) -> None:
-    """The rows of a write, as `alerting.store.write` puts them into PostgreSQL."""
-    columns = list(write.rows[0])
-    marks = ", ".join(f":{column}" for column in columns)
-    names = ", ".join(columns)
-    if own:
-        names, marks = f"{names}, own", f"{marks}, 1"
-    query = f"INSERT INTO {write.table} ({names}) VALUES ({marks}) {write.rest}"
-    one.executemany(query, [{name: _plain(row[name]) for name in columns} for row in write.rows])
-
-
-def _plain(value: object) -> object:
-    return json.dumps(value) if isinstance(value, (dict, list)) else value
-
-
-def _advance(one: sqlite3.Connection, moves: Mapping[Partition, Move]) -> None:
-    for (topic, partition), move in sorted(moves.items()):
-        if move.expected is None:
-            cursor = one.execute(
-                "INSERT INTO alert_offset VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (topic, partition, move.next_offset, move.arrived_ms),
-            )
-        else:
-            cursor = one.execute(
-                "UPDATE alert_offset SET next_offset = ?, arrived_ms = max(arrived_ms, ?)"
-                " WHERE topic = ? AND partition = ? AND next_offset = ?",
-                (move.next_offset, move.arrived_ms, topic, partition, move.expected),
-            )
-        if cursor.rowcount != 1:
-            raise OffsetMoved(f"{topic}/{partition} is not at {move.expected} in the ledger")
-
-
-def _set_offsets(one: sqlite3.Connection, offsets: Mapping[Partition, tuple[int, int]]) -> None:
-    one.executemany(
-        "INSERT OR REPLACE INTO alert_offset VALUES (?, ?, ?, ?)",
-        [(*pair, *place) for pair, place in offsets.items()],
-    )
-
-
-def _trim(one: sqlite3.Connection) -> None:
-    one.execute(
-        "DELETE FROM signal WHERE NOT own AND seq <= (SELECT max(seq) FROM signal) - ?", (SEEN_MAX,)
-    )
-
-
-def _fresh(one: sqlite3.Connection, items: Sequence[Item]) -> list[Item]:
-    known = "SELECT 1 FROM signal WHERE id = ?"
-    return [item for item in items if not one.execute(known, (item.signal.id,)).fetchone()]
-
-
-def _look_up(one: sqlite3.Connection, about: Wanted | None) -> Found:
-    if about is None:
-        return Found()
-    incidents: list[Incident] = []
-    for key in about.keys:
-        row = one.execute(
-            f"SELECT {rows.INCIDENT_COLUMNS} FROM incident WHERE (site, kind, nature) = (?, ?, ?)"
-            " ORDER BY closed_us IS NOT NULL, closed_us DESC LIMIT 1",
-            key,
-        ).fetchone()
-        if row is not None:
-            incidents.append(_incident(row))
-    members: dict[str, dict[str, Member]] = {}
-    for incident in incidents:
-        found = one.execute(
-            f"SELECT {rows.MEMBER_COLUMNS} FROM incident_device WHERE incident = ?"
-            " AND member IN (SELECT value FROM json_each(?))",
-            (incident.id, json.dumps(about.names)),
-        )
-        members[incident.id] = {row[1]: rows.member_of(row)[1] for row in found}
-    holders = one.execute(
-        "SELECT DISTINCT onset, nature, incident FROM signal"
-        " WHERE onset IN (SELECT value FROM json_each(?)) AND incident IS NOT NULL",
-        (json.dumps(about.onsets),),
-    )
-    return Found(
-        incidents=incidents,
-        members=members,
-        holders={(row[0], Nature(row[1])): row[2] for row in holders},
-    )
-
-
-def _incident(row: Sequence[Any]) -> Incident:
-    values = list(row)
-    values[8], values[15] = json.loads(row[8]), bool(row[15])
-    return rows.incident_of(values)
-
-
-def _shown(one: sqlite3.Connection, incident: str) -> list[Member]:
-    found = one.execute(
-        f"SELECT {rows.MEMBER_COLUMNS} FROM incident_device WHERE incident = ?"
-        " ORDER BY joined_us, member LIMIT ?",
-        (incident, MEMBERS_SHOWN),
-    )
-    return [rows.member_of(row)[1] for row in found]

@@ -9,17 +9,15 @@ until all of it is merged back. A start is a return too: it begins as if Postgre
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sqlite3
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
 from alerting import mirror, outbox, reconcile, store
-from alerting.disk_ledger import DiskLedger, LedgerFull, open_ledger
+from alerting.disk_ledger import DiskLedger
+from alerting.disk_thread import Disk, NoDisk
 from alerting.fold import Changes, Compose, Item, Move, OffsetMoved, Partition, Taken
 from alerting.ledger import Answer, MessageState, Next
 from alerting.outbox import Claim, Record
@@ -36,16 +34,9 @@ _RETRY_S = 0.2
 _RENEW_S = 2.0
 _RETURN_S = 1.0
 _MERGE_ANSWER_S = 12.0  # beyond the statement's own time-out: nobody waits for it
-_FLIP_S = 10.0  # decisions wait so long at most while the ledger hands over
-_DISK_S = 5.0
-_PENDING_MAX = 100  # batches on their way to the mirror; behind a slow disk it is made anew
-_SAY_S = 60.0
+_FLIP_S = 3.0  # decisions wait so long at most while the ledger hands over
 _NO_MOVES: Mapping[Partition, Move] = MappingProxyType({})
 Result = TypeVar("Result")
-
-
-class NoDisk(Retriable):
-    """The ledger does not serve: there is none, its disk is full, or it does not answer."""
 
 
 class Keeper:
@@ -69,18 +60,12 @@ class Keeper:
         self._service = service
         self._database = database
         self._pool = pool
-        self._place = ledger
+        self._disk = Disk(*ledger, service=service, series=series)
         self._holder = holder
         self._compose = compose
         self._series = series
         self._news = news
-        self._ledger: DiskLedger | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._turn = asyncio.Lock()  # nothing is decided while the ledger hands over
-        self._pending = 0
-        self._told = 0  # batches and ends mirrored: a look that began before one is stale
-        self._whole = True
-        self._said_s = 0.0
         self.away = True
         service.needs("database")
 
@@ -88,14 +73,10 @@ class Keeper:
 
     async def open(self) -> None:
         """Return at once, or serve on the ledger. With neither, as at a first start, wait."""
-        path, size_mib = self._place
-        try:
-            self._ledger = await self._on_thread(partial(open_ledger, path, size_mib))
-        except (sqlite3.Error, OSError) as error:
-            self._fault(f"{path}: {error}; without a ledger a fire waits for PostgreSQL")
+        await self._disk.open()
         if await self._returned():
             return
-        if self._ledger is not None and await self._disk(lambda one: one.primed):
+        if self._disk.primed:
             self._left("PostgreSQL was away at the start")
         else:
             await self._service.patiently("database", self._return)
@@ -104,28 +85,31 @@ class Keeper:
         """Mirror while PostgreSQL is there, and come back to it. Cancelled: nothing is lost."""
         try:
             while True:
-                await asyncio.sleep(_RETURN_S if self.away else _RENEW_S)
                 if self.away:
+                    await asyncio.sleep(_RETURN_S)
                     await self._returned()
-                elif self._ledger is not None:
+                elif not self._disk.there:
+                    await asyncio.sleep(_RENEW_S)
+                    await self._disk.open()
+                else:
                     await self._renew()
+                    await asyncio.sleep(_RENEW_S)
                 await self._gauge()
         finally:
-            self._thread.shutdown(wait=False)
+            self._disk.close()
 
     async def _gauge(self) -> None:
-        if self._ledger is None:
+        if not self._disk.there:
             return
         try:
-            waiting, size = await self._disk(lambda one: (one.waiting(), one.size()))
-        except Retriable as error:
-            self._fault(str(error))
+            waiting, size = await self._disk.do(lambda one: (one.waiting(), one.size()))
+        except NoDisk:
             return
         self._series.ledger_waiting.set(waiting)
         self._series.ledger_bytes.set(size)
         if self.away:
             self._service.facts["ledger"] = {"in_force": True, "waiting": waiting}
-        elif not self._whole:
+        elif not self._disk.whole:
             self._service.facts.pop("ledger", None)
 
     # ---- the store, for consumers and for whoever hands signals over
@@ -146,7 +130,7 @@ class Keeper:
 
         changes, mirrored = await self._either(partial(self._store, items, moves), on_disk)
         if mirrored:
-            self._mirror(partial(DiskLedger.mirror, changes=changes))
+            self._disk.tell(partial(DiskLedger.mirror, changes=changes))
         else:
             self._series.ledger_taken.inc(len(changes.taken.recorded))
         self._series.took(changes.taken)
@@ -211,7 +195,7 @@ class Keeper:
 
         following, mirrored = await self._either(on_database, on_disk)
         if mirrored and following.state is not MessageState.DUE:
-            self._mirror(partial(DiskLedger.ended, message=done.id))
+            self._disk.tell(partial(DiskLedger.ended, message=done.id))
         return following
 
     async def release(self) -> None:
@@ -232,10 +216,10 @@ class Keeper:
             with enduring():
                 async with self._pool.connection() as connection:
                     return await outbox.drain(connection, publish)
-        records = await self._disk(DiskLedger.unpublished)
+        records = await self._disk.do(DiskLedger.unpublished)
         if records:
             await publish(records)
-            await self._disk(partial(DiskLedger.published, records=records))
+            await self._disk.do(partial(DiskLedger.published, records=records))
         return len(records)
 
     async def depth(self) -> tuple[int, int, float]:
@@ -257,35 +241,18 @@ class Keeper:
             if self.away:
                 async with self._turn:
                     if self.away:
-                        return await self._disk(on_disk)
+                        return await self._disk.do(on_disk)
             try:
                 with translated():
                     async with self._pool.connection() as connection:
                         return await on_database(connection)
             except Retriable as error:
-                if self._ledger is None:
+                if not self._disk.primed:
                     raise
                 if clock.monotonic_s() - began_s >= AWAY_S:
                     self._left(str(error))
                 else:
                     await asyncio.sleep(_RETRY_S)
-
-    async def _on_thread(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-    async def _disk(self, call: Callable[[DiskLedger], Result]) -> Result:
-        """One call of the ledger, in turn. A disk that hangs is left waiting."""
-        if self._ledger is None:
-            raise NoDisk("PostgreSQL is away, and there is no ledger")
-        try:
-            async with asyncio.timeout(_DISK_S):
-                return await self._on_thread(partial(call, self._ledger))
-        except TimeoutError as error:
-            self._fault("the disk did not answer")
-            raise NoDisk(f"the ledger's disk did not answer within {_DISK_S:g} s") from error
-        except (Retriable, sqlite3.Error) as error:
-            self._fault(str(error), full=isinstance(error, LedgerFull))
-            raise NoDisk(str(error)) from error
 
     def _left(self, why: str) -> None:
         if not self._service.facts.get("database_away"):
@@ -296,58 +263,32 @@ class Keeper:
         self._service.facts["ledger"] = {"in_force": True}
         self._series.away.set(1)
 
-    def _fault(self, text: str, *, full: bool = False) -> None:
-        """Counted each time, said in `/readyz`, logged at most once a minute."""
-        self._series.ledger_faults.add(LedgerFault.FULL if full else LedgerFault.DISK)
-        self._service.facts["ledger"] = {"in_force": self.away, "fault": text}
-        if clock.monotonic_s() - self._said_s >= _SAY_S or not self._said_s:
-            self._said_s = clock.monotonic_s()
-            self._service.logger.error("ledger", fault=text)
-
     # ---- mirroring
-
-    def _mirror(self, call: Callable[[DiskLedger], None]) -> None:
-        """Behind the normal path, which neither waits for it nor fails with it."""
-        if self._ledger is None:
-            return
-        self._told += 1
-        if self._whole or self._pending >= _PENDING_MAX:
-            self._whole = True  # a gap would never close: offsets behind it would hide it
-            return
-        self._pending += 1
-        loop = asyncio.get_running_loop()
-        job = self._thread.submit(call, self._ledger)
-
-        def done(ended: Future[None]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has ended with the process
-                loop.call_soon_threadsafe(self._mirrored, ended)
-
-        job.add_done_callback(done)
-
-    def _mirrored(self, job: Future[None]) -> None:
-        self._pending -= 1
-        error = None if job.cancelled() else job.exception()
-        if error is not None:
-            self._whole = True
-            self._fault(str(error), full=isinstance(error, LedgerFull))
 
     async def _renew(self) -> None:
         """What changed in PostgreSQL without us. A look beside which we stored something is stale;
         what it would have brought comes with the next.
         """
-        told = self._told
         try:
-            known = await self._disk(DiskLedger.known)
+            if self._disk.whole:
+                await self._disk.do(DiskLedger.handed_over)
+            told = self._disk.told
+            known = await self._disk.do(DiskLedger.known)
             with enduring():
                 async with self._pool.connection() as connection:
-                    seen = await mirror.look(connection, known, clock.now_us(), whole=self._whole)
-            if told == self._told and not self.away:
-                if self._whole:
-                    await self._disk(DiskLedger.handed_over)
-                await self._disk(partial(DiskLedger.renew, seen=seen))
-                self._whole = False
-        except Retriable:
-            return  # told where it matters: by whoever stores, or by the ledger itself
+                    seen = await mirror.look(
+                        connection, known, clock.now_us(), whole=self._disk.whole
+                    )
+            if told != self._disk.told or self.away:
+                return
+            self._disk.whole = False  # from here on each batch is told again, behind this
+            await self._disk.do(partial(DiskLedger.renew, seen=seen))
+            self._disk.primed = True
+        except NoDisk:
+            self._disk.whole = True
+        except Retriable as error:
+            if not self.away:
+                self._disk.fault(f"not mirrored: {error}", LedgerFault.LOOK)
 
     # ---- coming back
 
@@ -361,8 +302,8 @@ class Keeper:
         return True
 
     async def _return(self) -> None:
-        """Merge, hand over, mirror anew; then PostgreSQL keeps everything again. Killed anywhere,
-        it is begun again. Raises Retriable.
+        """Merge, hand over; then PostgreSQL keeps everything again, and is mirrored anew. Killed
+        anywhere, it is begun again. Raises Retriable.
 
         A ledger whose disk fails is left behind: PostgreSQL's own offsets stand where it went away,
         so Kafka says everything again, and the same ids come of it.
@@ -373,24 +314,22 @@ class Keeper:
             ) as connection:
                 await connection.execute("SELECT 1 FROM alert_offset LIMIT 1")
                 try:
-                    while self._ledger is not None and await self._merge(connection):
+                    while self._disk.there and await self._merge(connection):
                         pass
-                    async with self._turn, asyncio.timeout(_FLIP_S):
-                        if self._ledger is not None:
-                            await self._flip(connection)
-                        self.away = False
+                    await self._flip()
                 except NoDisk:
-                    self._whole, self.away = True, False
+                    self.away = False
                 except TimeoutError as error:
                     raise Retriable(f"not merged within {_FLIP_S:g} s") from error
         if self._service.facts.pop("database_away", None):
             self._service.logger.info("PostgreSQL is back, the ledger is merged")
+        self._disk.whole = True
         self._service.ready["database"] = True
         self._series.away.set(0)
         self._news()
 
     async def _merge(self, connection: Connection) -> int:
-        what = await self._disk(lambda one: reconcile.told(one.ask))
+        what = await self._disk.do(lambda one: reconcile.told(one.ask))
         if not what.signals:
             return 0
         now_us = clock.now_us()
@@ -398,24 +337,28 @@ class Keeper:
         for signal in refused:
             self._service.logger.error("refused by the database, passed over", signal=signal)
         self._series.ledger_refused.inc(len(refused))
-        await self._disk(partial(DiskLedger.merged, signals=[str(r["id"]) for r in what.signals]))
+        await self._disk.do(
+            partial(DiskLedger.merged, signals=[str(r["id"]) for r in what.signals])
+        )
         return len(what.signals)
 
-    async def _flip(self, connection: Connection) -> None:
-        """The last of it, while nothing is decided."""
-        while await self._merge(connection):
-            pass
-        delivery = await self._disk(lambda one: one.ask(reconcile.DELIVERY))
-        attempts = await self._disk(lambda one: one.ask(reconcile.ATTEMPTS))
-        await reconcile.hand_over(
-            connection,
-            delivery=delivery,
-            attempts=attempts,
-            offsets=await self._disk(DiskLedger.offsets),
-            holder=self._holder,
-            now_us=clock.now_us(),
-        )
-        await self._disk(DiskLedger.handed_over)
-        seen = await mirror.look(connection, mirror.Known(), clock.now_us(), whole=True)
-        await self._disk(partial(DiskLedger.renew, seen=seen))
-        self._whole = False
+    async def _flip(self) -> None:
+        """The last of it, while nothing is decided: on a connection that is cut all the sooner."""
+        async with (
+            connected(self._database, f"{self._service.name}-flip", answer_s=ANSWER_S) as brisk,
+            self._turn,
+            asyncio.timeout(_FLIP_S),
+        ):
+            while self._disk.there and await self._merge(brisk):
+                pass
+            if self._disk.there:
+                await reconcile.hand_over(
+                    brisk,
+                    delivery=await self._disk.do(lambda one: one.ask(reconcile.DELIVERY)),
+                    attempts=await self._disk.do(lambda one: one.ask(reconcile.ATTEMPTS)),
+                    offsets=await self._disk.do(DiskLedger.offsets),
+                    holder=self._holder,
+                    now_us=clock.now_us(),
+                )
+                await self._disk.do(DiskLedger.handed_over)
+            self.away = False

@@ -23,6 +23,8 @@ _MESSAGE_COLUMNS = (
     "id, transition, incident, responder, channel, step, nature, urgency, why, body, made_us,"
     " signal_us, next_us, state, attempts"
 )
+_CHUNK = 500  # incidents of one statement
+_MEMBERS = f"SELECT {rows.MEMBER_COLUMNS} FROM incident_device WHERE incident = ANY(%s)"
 _HOLDERS = (
     "SELECT DISTINCT ON (onset, nature) id, onset, nature, incident FROM signal"
     " WHERE incident = ANY(%s) ORDER BY onset, nature, event_us DESC"
@@ -73,20 +75,13 @@ async def look(connection: Connection, known: Known, now_us: int, *, whole: bool
                 (changed, whole, forget_us),
             )
             ids = [str(row["id"]) for row in incidents]
-            writes = [
-                Write(table="incident", keys="id", rows=incidents),
-                Write(
-                    table="incident_device",
-                    keys="incident, member",
-                    rows=await _rows(
-                        connection,
-                        f"SELECT {rows.MEMBER_COLUMNS} FROM incident_device"
-                        " WHERE incident = ANY(%s)",
-                        (ids,),
-                    ),
-                ),
-                Write(table="signal", once=True, rows=await _rows(connection, _HOLDERS, (ids,))),
-            ]
+            writes = [Write(table="incident", keys="id", rows=incidents)]
+            for start in range(0, len(ids), _CHUNK):
+                some = (ids[start : start + _CHUNK],)
+                members = await _rows(connection, _MEMBERS, some)
+                writes.append(Write(table="incident_device", keys="incident, member", rows=members))
+                held = await _rows(connection, _HOLDERS, some)
+                writes.append(Write(table="signal", once=True, rows=held))
             due, messages = await _due(connection, known.messages)
     writes.append(Write(table="message", once=True, rows=messages))
     return Look(

@@ -17,6 +17,7 @@ class LedgerFault(StrEnum):
 
     FULL = "full"  # its bound, or the disk
     DISK = "disk"
+    LOOK = "look"  # PostgreSQL could not be looked at, and is not away
 
 
 class Series:

@@ -29,6 +29,7 @@ Pool = AsyncConnectionPool[Connection]
 
 _MIGRATION_LOCK = 0x51_2A0  # advisory lock: one migration at a time, whoever starts it
 _CONNECT_TIMEOUT_S = 2
+_PROBE_S = 2.0
 _TCP_USER_TIMEOUT_MS = 10_000
 _IDLE_MS = 20_000  # beyond the outbox's wait for Kafka, the longest inside a transaction
 
@@ -211,7 +212,7 @@ def pool(
 
 async def probe(settings: DatabaseSettings) -> None:
     """Fresh connection and one query. Raises Retriable when the database is away."""
-    async with connected(settings, "probe") as connection:
+    async with connected(settings, "probe", answer_s=_PROBE_S) as connection:
         with translated():
             await connection.execute("SELECT 1")
 

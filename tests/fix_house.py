@@ -38,11 +38,11 @@ class House:
         self.secret.write_text(f"{SECRET}\n{OLD_SECRET}\n")
         self.config = folder / "sizao.yaml"
 
-    def configure(self):
+    def configure(self, **more):
         settings = {
             "kafka": self.log.model_dump(),
             "database": self.database.model_dump(),
-            "alert": {"name": "a0", "delivery": {"attempt_deadline_s": 2, "poll_s": 0.2}},
+            "alert": {"name": "a0", "delivery": {"attempt_deadline_s": 2, "poll_s": 0.2}, **more},
         }
         self.config.write_text(json.dumps(settings))
         return str(self.config)
