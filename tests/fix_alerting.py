@@ -302,8 +302,9 @@ def compose(*names):
         ),
         addresses={(name, "webhook"): {"channel": "webhook"} for name in names or ("station",)},
     )
+    district = view()
     return Composer(
-        view=view,
+        view=lambda: district,
         directory=lambda: directory,
         renderers={"webhook": Words()},
         utc_offset_min=480,

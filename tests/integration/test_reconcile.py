@@ -22,6 +22,7 @@ from sizao.signal import Kind, Phase, Tier
 
 pytestmark = pytest.mark.slow
 S = 1_000_000
+WORDS = compose()
 LANE = ("sizao.signals.v1", 0)
 ACCEPTED = Answer(outcome=Outcome.ACCEPTED, status=204)
 DOWN = Answer(outcome=Outcome.UNREACHABLE)
@@ -116,7 +117,7 @@ async def merge(connection, ledger, holder="a0", step=lambda: None):
     """As `Keeper` does; `step` is called between any two steps."""
     while (what := reconcile.told(ledger.ask)).signals:
         step()
-        assert await reconcile.merge(connection, what, compose(), holder, T0) == []
+        assert await reconcile.merge(connection, what, WORDS, holder, T0) == []
         step()
         ledger.merged([row["id"] for row in what.signals])
         step()
@@ -145,7 +146,7 @@ async def test_an_absence_anywhere_leaves_the_rows_that_there_would_have_been(
     rng = random.Random(seed)
     batches = cut(rng, stream(rng))
     for moves, some in batches:
-        await store.take(connection, moves, some, now(moves), compose())
+        await store.take(connection, moves, some, now(moves), WORDS)
     expected = await dump(connection)
     await empty(connection)
     away = False
@@ -156,9 +157,9 @@ async def test_an_absence_anywhere_leaves_the_rows_that_there_would_have_been(
             if not away:
                 await merge(connection, ledger)
         if away:
-            ledger.take(moves, some, now(moves), compose())
+            ledger.take(moves, some, now(moves), WORDS)
         else:
-            changes = await store.take(connection, moves, some, now(moves), compose())
+            changes = await store.take(connection, moves, some, now(moves), WORDS)
             ledger.mirror(changes)
     await merge(connection, ledger)
     assert await dump(connection) == expected
@@ -196,12 +197,12 @@ async def test_a_kill_at_any_step_of_the_merge_leaves_it_to_be_done_again(
         await empty(connection)
         path = tmp_path / f"cut{cuts}.sqlite"
         with contextlib.closing(DiskLedger(path, 16)) as ledger:
-            changes = await store.take(connection, {}, items(one), T0, compose())
+            changes = await store.take(connection, {}, items(one), T0, WORDS)
             await look(connection, ledger)
             assert len(changes.taken.transitions) == 1
             ledger.take({LANE: Move(expected=None, next_offset=3, arrived_ms=1)},
-                        items(two), T0 + S, compose())  # fmt: skip
-            ledger.take({}, items(three), T0 + 2 * S, compose())
+                        items(two), T0 + S, WORDS)  # fmt: skip
+            ledger.take({}, items(three), T0 + 2 * S, WORDS)
             claims = ledger.claim("a0", now_us=T0 + 3 * S, lease_us=15 * S, limit=9)
             assert len(claims) == 3
             ledger.record(claims[0], ACCEPTED, T0 + 3 * S)
@@ -240,12 +241,12 @@ async def test_a_person_s_last_action_that_the_mirror_missed_shifts_versions_and
 ):
     """Acknowledged within the two seconds between looks; then a second device, in the absence."""
     one, two = make_signal(1), make_signal(2, at=T0 + S)
-    await store.take(connection, {}, items(one), T0, compose())
+    await store.take(connection, {}, items(one), T0, WORDS)
     await look(connection, ledger)
     wanted = incident_id(one.id)
     press = Action(id="press", actor="duty", what=What.ACKNOWLEDGED, expected_version=1)
-    await store.act(connection, wanted, press, T0, compose())
-    ledger.take({}, items(two), T0 + S, compose())
+    await store.act(connection, wanted, press, T0, WORDS)
+    ledger.take({}, items(two), T0 + S, WORDS)
     (opened, joined) = ledger.claim("a0", now_us=T0 + S, lease_us=S, limit=9)
     ledger.record(opened, ACCEPTED, T0 + S)
     ledger.record(joined, ACCEPTED, T0 + S)
@@ -262,16 +263,16 @@ async def test_a_closed_incident_that_the_mirror_took_for_open_becomes_a_new_one
     connection, ledger
 ):
     one = make_signal(1)
-    await store.take(connection, {}, items(one), T0, compose())
+    await store.take(connection, {}, items(one), T0, WORDS)
     (claim,) = await outbox.claim(connection, "a0", now_us=T0, lease_us=S, limit=9)
     await outbox.record(connection, claim, "a0", ACCEPTED, T0)
     await look(connection, ledger)
     for version, what in enumerate([What.ACKNOWLEDGED, What.VERDICT, What.CLOSED], 1):
         verdict = Verdict.FIRE if what is What.VERDICT else None
         press = Action(id=what, actor="duty", what=what, expected_version=version, verdict=verdict)
-        await store.act(connection, incident_id(one.id), press, T0 + version, compose())
+        await store.act(connection, incident_id(one.id), press, T0 + version, WORDS)
     again = make_signal(1, at=T0 + 60 * S)
-    ledger.take({}, items(again), T0 + 60 * S, compose())
+    ledger.take({}, items(again), T0 + 60 * S, WORDS)
     assert ledger.claim("a0", now_us=T0 + 60 * S, lease_us=S, limit=9) == [], "silent: it is open"
     await merge(connection, ledger)
     (claim,) = await outbox.claim(connection, "a0", now_us=T0 + 70 * S, lease_us=S, limit=9)
@@ -283,10 +284,10 @@ async def test_an_incident_that_another_alert_opened_takes_ours_in(connection, l
     """Two alerts without PostgreSQL, or a mirror that is behind: one open incident comes of it."""
     theirs, ours = make_signal(1), make_signal(2, at=T0 + S)
     await look(connection, ledger)
-    ledger.take({}, items(ours), T0 + S, compose())
+    ledger.take({}, items(ours), T0 + S, WORDS)
     (claim,) = ledger.claim("a0", now_us=T0 + S, lease_us=S, limit=9)
     ledger.record(claim, ACCEPTED, T0 + S)
-    await store.take(connection, {}, items(theirs), T0, compose())
+    await store.take(connection, {}, items(theirs), T0, WORDS)
     await merge(connection, ledger)
     rows = await dump(connection)
     assert [row["members"] for row in rows["incident"]] == [2]
@@ -307,7 +308,7 @@ async def test_two_alerts_that_decided_the_same_send_it_under_one_id(connection,
         ]
         for holder, ledger in zip(("a0", "a1"), both, strict=True):
             await look(connection, ledger)
-            ledger.take({}, items(found), T0, compose())
+            ledger.take({}, items(found), T0, WORDS)
             (claim,) = ledger.claim(holder, now_us=T0, lease_us=S, limit=9)
             ledger.record(claim, ACCEPTED if holder == "a1" else DOWN, T0)
             names.add(claim.id)
@@ -320,10 +321,10 @@ async def test_two_alerts_that_decided_the_same_send_it_under_one_id(connection,
 
 async def test_a_look_brings_what_others_did_and_only_that(connection, ledger):
     fires = [make_signal(n, site=n) for n in range(1, 6)]
-    await store.take(connection, {}, items(*fires), T0, compose())
+    await store.take(connection, {}, items(*fires), T0, WORDS)
     await look(connection, ledger)
     press = Action(id="p", actor="duty", what=What.ACKNOWLEDGED, expected_version=1)
-    await store.act(connection, incident_id(fires[0].id), press, T0, compose())
+    await store.act(connection, incident_id(fires[0].id), press, T0, WORDS)
     seen = await mirror.look(connection, ledger.known(), T0, whole=False)
     assert [[row["id"] for row in w.rows] for w in seen.writes if w.table == "incident"] == [
         [incident_id(fires[0].id)]

@@ -1,4 +1,4 @@
-"""The ledger on the disk alone: it decides as a book in memory does, and claims as the store does."""
+"""The ledger on the disk alone: it decides as a book in memory, and claims as the store does."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from alerting.outbox import LANE_MAX
 from sizao.signal import Kind, Phase, Tier
 
 S = 1_000_000
+WORDS = compose()
 LANE = ("sizao.signals.v1", 0)
 ACCEPTED = Answer(outcome=Outcome.ACCEPTED, status=204)
 DOWN = Answer(outcome=Outcome.UNREACHABLE)
@@ -65,7 +66,7 @@ def test_it_decides_as_one_book_in_memory_that_never_ends(batches):
         for number, batch in enumerate(batches):
             for one in batch:
                 expected += book.hear(one, Nature.REAL, T0 + number)
-            changes = ledger.take({}, items(*batch), T0 + number, compose())
+            changes = ledger.take({}, items(*batch), T0 + number, WORDS)
             found += changes.taken.transitions
             ledger.mirror(changes)  # what is told twice changes nothing
         known = ledger.known().incidents
@@ -87,11 +88,12 @@ page = st.tuples(
 @settings(max_examples=15)
 def test_it_claims_what_the_store_of_the_simulation_claims(pages, steps):
     model, now = Store(frozenset()), T0
+    words = {person: compose(person) for person in "ab"}
     with opened() as ledger:
         for number, (person, tier, kind) in enumerate(pages, 1):
             found = items(make_signal(number, site=number, tier=tier, kind=kind))
-            model.take({}, found, T0, compose(person))
-            ledger.take({}, found, T0, compose(person))
+            model.take({}, found, T0, words[person])
+            ledger.take({}, found, T0, words[person])
         under_way = []
         for wait, accepted, limit in steps:
             now += wait * S
@@ -113,7 +115,7 @@ def test_it_claims_what_the_store_of_the_simulation_claims(pages, steps):
 def test_a_storm_for_one_receiver_has_its_bound_and_what_is_under_way_is_left_alone():
     fires = [make_signal(n, site=n) for n in range(1, LANE_MAX + 5)]
     with opened() as ledger:
-        ledger.take({}, items(*fires), T0, compose())
+        ledger.take({}, items(*fires), T0, WORDS)
         bounds = {"now_us": T0, "lease_us": S, "limit": 99}
         (first, *_) = ledger.claim("a0", **{**bounds, "limit": 1})
         ledger.release("a0", T0)
@@ -126,11 +128,11 @@ def test_a_storm_for_one_receiver_has_its_bound_and_what_is_under_way_is_left_al
 def test_offsets_move_by_compare_and_set_with_what_they_cover():
     with opened() as ledger:
         move = Move(expected=None, next_offset=5, arrived_ms=7)
-        ledger.take({LANE: move}, items(make_signal(1)), T0, compose())
+        ledger.take({LANE: move}, items(make_signal(1)), T0, WORDS)
         for expected in (None, 4, 6):
             wrong = Move(expected=expected, next_offset=9, arrived_ms=7)
             with pytest.raises(OffsetMoved):
-                ledger.take({LANE: wrong}, items(make_signal(2)), T0, compose())
+                ledger.take({LANE: wrong}, items(make_signal(2)), T0, WORDS)
         assert ledger.offsets() == {LANE: (5, 7)}
         assert ledger.waiting() == 1
 
@@ -142,7 +144,7 @@ def test_a_full_ledger_says_so_and_keeps_what_it_has():
             while True:
                 taken += 1000
                 fires = (make_signal(n, site=n) for n in range(taken, taken + 1000))
-                ledger.take({}, items(*fires), T0, compose())
+                ledger.take({}, items(*fires), T0, WORDS)
         assert ledger.waiting() == taken - 1000 > 0
         assert ledger.size() <= 4 << 20
 
@@ -150,7 +152,7 @@ def test_a_full_ledger_says_so_and_keeps_what_it_has():
 def test_one_process_has_it_and_only_its_owner_may_read_it(tmp_path):
     path = tmp_path / "ledger.sqlite"
     with opened(path) as ledger:
-        ledger.take({}, items(make_signal(1)), T0, compose())
+        ledger.take({}, items(make_signal(1)), T0, WORDS)
         with pytest.raises(sqlite3.OperationalError, match="locked"):
             DiskLedger(path, 4)
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
