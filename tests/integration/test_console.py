@@ -257,6 +257,10 @@ def _live_through_a_kill(page, postgres):
             # A header of zeros over "the database is away" would read as all quiet.
             assert re.findall(r"<li>.*<b>(.*)</b></li>", page.text) == ["?"] * 4
             assert client.get("/api/incidents").json()["error"] == "away"
+            order = {"action": "press", "expected_version": 1}
+            act = client.post(f"/api/incidents/{'0' * 32}/acknowledge", json=order)
+            assert (act.status_code, act.json()["error"]) == (503, "away")
+            assert "nothing was changed; alarms are sent all the same" in act.json()["reason"]
         finally:
             postgres.start()
         end = clock.monotonic_s() + 30
