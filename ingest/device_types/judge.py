@@ -4,6 +4,7 @@ of the right kind, with the same verdicts at a fraction of the cost.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ _DECIMAL = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII
 """Narrower than float(), which takes `0_02` for 2 and digits of any script."""
 _NOT_FINITE = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE | re.ASCII)
 _DIGITS_MAX = 64
+_NUMBERS = {float, int}
 
 
 def judge(field: Field, wire: Any) -> tuple[int, float]:
@@ -106,21 +108,16 @@ class Column(NamedTuple):
     wires: Wires
     typed: bool
 
-    @property
-    def of_numbers(self) -> bool:
-        """Whether it holds numbers and nothing else but None."""
-        return self.typed and self.field.table is None and not self.field.text
-
 
 def judge_columns(columns: Sequence[Column]) -> tuple[Verdicts, Floats]:
     """As `judge_all` of each, one behind the other."""
     if not columns:
         return np.empty(0, np.uint8), np.empty(0)
     sizes, fields = [len(one.wires) for one in columns], [one.field for one in columns]
-    numbers = np.concatenate(  # None becomes NaN
-        [np.asarray(one.wires, np.float64) if one.of_numbers else np.zeros(len(one.wires))
-         for one in columns]
-    )  # fmt: skip
+    found = [_numbers(one) for one in columns]
+    numbers = np.concatenate(
+        [np.zeros(size) if one is None else one for one, size in zip(found, sizes, strict=True)]
+    )
     scale, offset, low, high, nothing = np.repeat(
         [(one.scale, one.offset, one.low, one.high, ABSENT if one.optional else MISSING)
          for one in fields], sizes, axis=0
@@ -129,10 +126,10 @@ def judge_columns(columns: Sequence[Column]) -> tuple[Verdicts, Floats]:
         values = numbers * scale + offset
         verdicts = np.where((values >= low) & (values <= high), OK, RANGE).astype(np.uint8)
     start = 0
-    for one, size in zip(columns, sizes, strict=True):
+    for one, size, is_number in zip(columns, sizes, found, strict=True):
         mine = slice(start, start + size)
         start += size
-        if not one.of_numbers:
+        if is_number is None:
             verdicts[mine], values[mine] = _judge_others(one)
             continue
         for number in one.field.broken:
@@ -146,9 +143,25 @@ def judge_columns(columns: Sequence[Column]) -> tuple[Verdicts, Floats]:
     return verdicts, values
 
 
+def _numbers(column: Column) -> Floats | None:
+    """Finite numbers, NaN for None; None where something else stands among them."""
+    wires = column.wires
+    if column.field.table is not None or column.field.text:
+        return None
+    if column.typed:
+        return np.asarray(wires, np.float64)
+    if _NUMBERS.issuperset(map(type, wires)):
+        with contextlib.suppress(OverflowError):  # an integer of hundreds of digits
+            numbers = np.array(wires, np.float64)
+            if np.isfinite(numbers).all():
+                return numbers
+    return None
+
+
 def _judge_others(column: Column) -> tuple[Verdicts, Floats]:
-    if column.typed and column.field.table is not None:
-        return _judge_states(column.field, column.field.table, column.wires)
+    if column.field.table is not None:
+        with contextlib.suppress(TypeError):  # a list is no key
+            return _judge_states(column.field, column.field.table, column.wires)
     return judge_all(column.field, column.wires)
 
 

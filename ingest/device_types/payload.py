@@ -90,18 +90,17 @@ class Reader:
             take = _take_one if self.compiled.format is Format.JSON else _take_batch
             fast, rest = take(self, self.quick, payloads)
         patient = _Patient(slots=[[] for _ in self.compiled.slots])
+        bytes_max = self.bytes_max if rest else 0
         for index in rest:
             try:
-                _take_patiently(self, payloads[index], index, patient)
+                _take_patiently(self.compiled, payloads[index], index, patient, bytes_max)
             except Unreadable as why:
                 refused.append((index, why.reason, why.detail))
-        both = (
-            fast,
-            Columns(
-                typed=False, payload=np.array(patient.payload, np.int32), slots=[*patient.slots]
-            ),
-        )
-        return [one for one in both if one is not None and len(one.payload)], refused
+        columns = [] if fast is None else [fast]
+        if patient.payload:
+            payload = np.array(patient.payload, np.int32)
+            columns.append(Columns(typed=False, payload=payload, slots=[*patient.slots]))
+        return [one for one in columns if len(one.payload)], refused
 
 
 def reader(compiled: Compiled) -> Reader:
@@ -196,11 +195,12 @@ def _too_large(payload: bytes, limit: int) -> str:
     return f"{len(payload)} bytes; {limit} fit"
 
 
-def _take_patiently(reader: Reader, payload: bytes, index: int, columns: _Patient) -> None:
+def _take_patiently(
+    compiled: Compiled, payload: bytes, index: int, columns: _Patient, bytes_max: int
+) -> None:
     """Add what can be read of one payload. Raises Unreadable when nothing can."""
-    if len(payload) > reader.bytes_max:
-        raise Unreadable(Reason.TOO_LARGE, _too_large(payload, reader.bytes_max))
-    compiled = reader.compiled
+    if len(payload) > bytes_max:
+        raise Unreadable(Reason.TOO_LARGE, _too_large(payload, bytes_max))
     if compiled.format is Format.JSON_COLUMNS:
         _add_columns(compiled, payload, index, columns)
         return
