@@ -160,12 +160,14 @@ def split(block: Block, rows: Rows) -> tuple[Rows, LateHeat | None, int]:
     return rows.only(ordered), found, twice
 
 
+# Plain numbers: numpy takes an enum's member for an object, and 4 us to make a number of it.
+_REDELIVERED = int(Flag.REDELIVERED)
 _OWN_ARRIVAL = int(Flag.NO_DEVICE_TIME | Flag.CLOCK_CORRECTED)
 
 
 def delivered_again(flags: npt.NDArray[np.uint8]) -> Bools:
     """Where MQTT delivered a message again that bears the time of its arrival."""
-    again: Bools = (flags & Flag.REDELIVERED != 0) & (flags & _OWN_ARRIVAL != 0)
+    again: Bools = (flags & _REDELIVERED != 0) & (flags & _OWN_ARRIVAL != 0)
     return again
 
 

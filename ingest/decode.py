@@ -27,6 +27,10 @@ from sizao.units import BY_CODE, Lane
 PAST_US_MAX = 48 * 3_600_000_000
 FUTURE_US_MAX = 60_000_000
 LATE_US = 60_000_000
+# Plain numbers: numpy takes an enum's member for an object, and 4 us to make a number of it.
+_LATE, _REDELIVERED, _CLOCK_CORRECTED, _NO_DEVICE_TIME = (
+    int(flag) for flag in (Flag.LATE, Flag.REDELIVERED, Flag.CLOCK_CORRECTED, Flag.NO_DEVICE_TIME)
+)
 
 _LANE_ALARM = np.zeros(max(BY_CODE) + 1, np.bool_)
 _LANE_ALARM[[code for code, quantity in BY_CODE.items() if quantity.lane is Lane.ALARM]] = True
@@ -156,7 +160,7 @@ def _rows(
     event_us, flags, off_us = _times(
         arrived_us[message], dup[message], entries.time, entries.time_us
     )
-    corrected = np.flatnonzero(flags & Flag.CLOCK_CORRECTED)
+    corrected = np.flatnonzero(flags & _CLOCK_CORRECTED)
     corrected = corrected[np.argsort(message[corrected], kind="stable")]  # the last one is kept
     entry, quantity = entries.entry, entries.quantity
     point = district.view.points_of(device[entry], quantity)
@@ -193,7 +197,7 @@ def _times(
     off_us = np.where(said, np.rint(time_us), 0.0).astype(np.int64)
     off_us = np.where(said, off_us - arrived, 0)
     believed = said & (off_us >= -PAST_US_MAX) & (off_us <= FUTURE_US_MAX)
-    flags = np.where(said, 0, Flag.NO_DEVICE_TIME) | np.where(dup, Flag.REDELIVERED, 0)
-    flags |= np.where(said & ~believed, Flag.CLOCK_CORRECTED, 0)
-    flags |= np.where(believed & (off_us < -LATE_US), Flag.LATE, 0)
+    flags = np.where(said, 0, _NO_DEVICE_TIME) | np.where(dup, _REDELIVERED, 0)
+    flags |= np.where(said & ~believed, _CLOCK_CORRECTED, 0)
+    flags |= np.where(believed & (off_us < -LATE_US), _LATE, 0)
     return np.where(believed, arrived + off_us, arrived), flags.astype(np.uint8), off_us

@@ -151,7 +151,7 @@ def plan(
             effects.unread += 1
             effects.unread_signals += len(said)
             effects.records += [unread.record(district, one) for one in said]
-    effects.late_rows = int(np.count_nonzero(decoded.flags & frame.Flag.LATE))
+    effects.late_rows = int(np.count_nonzero(decoded.flags & int(frame.Flag.LATE)))
     effects.redelivered = [message.dup for message in messages].count(True)
     effects.corrected_device, effects.corrected_us = decoded.corrected_device, decoded.corrected_us
     return effects
