@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from alerting.fold import Followed, Item, Taken
 from alerting.handover import Handover
 from alerting.model import Nature
 from alerting.series import Series
-from alerting.store import Followed, Item, Taken
 from sizao import clock, log, signal
 from sizao import http as signing
 from sizao.metrics import Metrics
