@@ -221,4 +221,3 @@ class Consumer:
             await self._keeper.take(batch.items, batch.moves)
         finally:
             self._stage.moved()  # each attempt is a wait of its own: what is refused is not stuck
-
