@@ -17,11 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ingest import archive_place as places
 from ingest.archive_place import SKIPS, Gap, Place
-from ingest.archive_store import Culprit, Load, Move, Moved, Outcome, Store
+from ingest.archive_store import Culprit, Load, Move, Moved, Outcome
 from ingest.quality_loop import Quality, QualitySection
 from ingest.redelivered import in_time, late, part
 from ingest.retention import HOUR_US, KeepSection
 from ingest.retention_loop import Retention
+from ingest.rollup import Heard
+from ingest.rollup_loop import Rollups, RollupSection
+from ingest.rollup_store import RollupStore
 from ingest.rows import build
 from sizao import clock, db
 from sizao.db import DatabaseSettings
@@ -51,6 +54,7 @@ class ArchiveSection(BaseModel):
     )
     quality: QualitySection = QualitySection()
     keep: KeepSection = KeepSection()
+    rollups: RollupSection = RollupSection()
 
     @field_validator("shard")
     @classmethod
@@ -83,6 +87,7 @@ class Batch:
     places: dict[Partition, Place]
     began: dict[Partition, int] = field(default_factory=dict)
     frames: list[Frame] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)  # for the roll-ups, heartbeats too
     rows: int = 0
 
     def take(self, record: Incoming) -> str:
@@ -91,6 +96,8 @@ class Batch:
         place = self.places[pair]
         self.began.setdefault(pair, place.next_offset)
         self.places[pair], frame, reason = places.advance(place, record)
+        if frame is not None:
+            self.heard.append(Heard(pair, record.offset, frame))
         if frame is not None and frame.rows:
             self.frames.append(frame)
             self.rows += frame.rows
@@ -110,7 +117,7 @@ class Batch:
 
     def stored(self) -> None:
         """Everything is in the database: begin anew."""
-        self.began, self.frames, self.rows = {}, [], 0
+        self.began, self.frames, self.heard, self.rows = {}, [], [], 0
 
 
 class _Series:
@@ -144,7 +151,8 @@ class Archive:
         self._service = service
         service.needs("database", "kafka")
         self._settings = settings
-        self._store = Store(settings.database, self._stepped)
+        self._store = RollupStore(settings.database, self._stepped)
+        self._rollups = Rollups(service, self._store, settings.archive.rollups)
         self._series = _Series(service)
         self._reading = service.stage("read", self._read_probe)
         self._storing: Stage = service.stage("store", partial(db.probe, settings.database))
@@ -201,6 +209,7 @@ class Archive:
         self._reading.moved()
         stored = await self._service.patiently("database", partial(self._store.places, firsts))
         self._checks = set()
+        seeks = {}
         for pair in self._wanted:
             begin = places.start(stored[pair], firsts[pair], ends[pair])
             if begin.gap is not None:
@@ -208,7 +217,10 @@ class Archive:
                 begin = places.Start(seek=stored[pair].next_offset)
             if begin.check:
                 self._checks.add(pair)
-            reader.seek(pair, begin.seek)
+            seeks[pair] = begin.seek
+        held = await self._rollups.begin(stored, firsts)
+        for pair, seek in seeks.items():
+            reader.seek(pair, min(seek, held[pair]))
         self._forget(Batch(places=stored))
 
     def _forget(self, batch: Batch) -> None:
@@ -236,8 +248,8 @@ class Archive:
                 "log is not the one that was read: reading again",
                 partition=pair, gap=gap, stored=place.next_offset, read_from=mended.next_offset,
             )  # fmt: skip
-        move = {pair: Move(expected=place.next_offset, place=mended)}
-        await self._service.patiently("database", partial(self._store.store, move, None))
+        move = Move(expected=place.next_offset, place=mended)
+        await self._rollups.salvage(pair, mended.next_offset, move)
         return mended
 
     # --- the loop ------------------------------------------------------------------------------
@@ -263,10 +275,16 @@ class Archive:
             idle_s = clock.monotonic_s() - self._stored_s
             if self._batch.rows or (self._batch.began and idle_s >= self._settings.archive.idle_s):
                 await self._flush()
+            if not self._batch.rows:  # heartbeats: a minute need not wait for their offsets
+                self._rollups.take(self._batch.heard)
+                self._batch.heard = []
+            await self._rollups.turn()
 
     def _count(self, record: Incoming) -> None:
-        if record.offset < self._batch.places[record.topic, record.partition].next_offset:
-            return  # the one that was read only to be checked
+        place = self._batch.places[record.topic, record.partition]
+        if record.offset < place.next_offset:
+            self._rollups.again(record, place)  # stored already: read for what is not closed
+            return
         lane = _LANES[record.topic]
         if self._service.oldest[lane] is None:
             self._service.holds(lane, clock.monotonic_s())
@@ -275,12 +293,12 @@ class Archive:
             self._series.skipped.add(reason)
 
     async def _checked(self, record: Incoming) -> bool:
-        """False when the first record of a partition is not the one that was stored last."""
+        """False when another record stands where the one that was stored last stood."""
         pair = (record.topic, record.partition)
-        if pair not in self._checks:
+        place = self._batch.places[pair]
+        if pair not in self._checks or record.offset < place.next_offset - 1:
             return True
         self._checks.remove(pair)
-        place = self._batch.places[pair]
         if places.same(place, record):
             return True
         await self._mend(pair, place, Gap.REPLACED, 0)
@@ -297,6 +315,7 @@ class Archive:
             late=late(parted.again),
         )
         outcome = await self._service.patiently("database", partial(self._attempt, load))
+        self._rollups.take(self._batch.heard)
         self._stored_s = clock.monotonic_s()
         for lane in {_LANES[topic] for topic, _ in self._batch.began}:
             self._service.passed(f"{lane}.out")

@@ -26,6 +26,7 @@ from dataclasses import astuple, dataclass, field
 
 import msgspec
 
+from ingest import rollup_rows
 from ingest.archive_place import Place, Repair
 from ingest.redelivered import Span
 from ingest.rows import COLUMNS, COPY, Row, Rows

@@ -17,11 +17,11 @@ COLUMNS = "received, event, point, value, flags"
 COPY = f"COPY reading ({COLUMNS}) FROM STDIN (FORMAT binary)"
 
 TIME_US_END = 4_102_444_800_000_000  # 2100-01-01; times begin at 1970-01-01
-_POINT_MAX = 2**31 - 1  # the registry's ids are PostgreSQL integers
-_POSTGRES_EPOCH_US = 946_684_800_000_000  # timestamptz counts from 2000-01-01
+POINT_MAX = 2**31 - 1  # the registry's ids are PostgreSQL integers
+POSTGRES_EPOCH_US = 946_684_800_000_000  # timestamptz counts from 2000-01-01
 
-_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, length of the header's extension
-_TRAILER = b"\xff\xff"
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # signature, flags, length of the header's extension
+TRAILER = b"\xff\xff"
 _FIELDS = 5
 
 # Each field stands behind its length; all is big-endian.
@@ -67,16 +67,16 @@ class Rows:
 
     def part(self, first: int, end: int) -> bytes:
         """The COPY of rows [first, end) alone."""
-        size, start = _ROW.itemsize, len(_HEADER)
+        size, start = _ROW.itemsize, len(HEADER)
         rows = memoryview(self.buffer)[start + first * size : start + end * size]
-        return b"".join((_HEADER, rows, _TRAILER))
+        return b"".join((HEADER, rows, TRAILER))
 
     def row(self, number: int) -> Row:
         """What one row says."""
-        one = np.frombuffer(self.buffer, _ROW, 1, len(_HEADER) + number * _ROW.itemsize)[0]
+        one = np.frombuffer(self.buffer, _ROW, 1, len(HEADER) + number * _ROW.itemsize)[0]
         return Row(
-            received_us=int(one["received"]) + _POSTGRES_EPOCH_US,
-            event_us=int(one["event"]) + _POSTGRES_EPOCH_US,
+            received_us=int(one["received"]) + POSTGRES_EPOCH_US,
+            event_us=int(one["event"]) + POSTGRES_EPOCH_US,
             point=int(one["point"]),
             value=float(one["value"]),
             flags=int(one["flags"]),
@@ -94,11 +94,11 @@ def build(frames: Sequence[Frame]) -> Rows:
     counts = [frame.rows for frame in frames]
     point = np.concatenate([frame.point for frame in frames]) if frames else np.empty(0, np.uint32)
     event_us = np.concatenate([frame.event_us for frame in frames] or [np.empty(0, np.int64)])
-    fine = (event_us >= 0) & (event_us < TIME_US_END) & (point <= _POINT_MAX)
+    fine = (event_us >= 0) & (event_us < TIME_US_END) & (point <= POINT_MAX)
     count = int(np.count_nonzero(fine))
-    start, end = len(_HEADER), len(_HEADER) + count * _ROW.itemsize
-    buffer = bytearray(end + len(_TRAILER))
-    buffer[:start], buffer[end:] = _HEADER, _TRAILER
+    start, end = len(HEADER), len(HEADER) + count * _ROW.itemsize
+    buffer = bytearray(end + len(TRAILER))
+    buffer[:start], buffer[end:] = HEADER, TRAILER
     if count:
         received_us = np.repeat(np.array([frame.received_us for frame in frames]), counts)
         value = np.concatenate([frame.value for frame in frames])
@@ -108,8 +108,8 @@ def build(frames: Sequence[Frame]) -> Rows:
             value, flags = value[fine], flags[fine]
         row = np.frombuffer(buffer, _ROW, count, start)
         row[:] = _EMPTY_ROW
-        row["received"] = received_us - _POSTGRES_EPOCH_US
-        row["event"] = event_us - _POSTGRES_EPOCH_US
+        row["received"] = received_us - POSTGRES_EPOCH_US
+        row["event"] = event_us - POSTGRES_EPOCH_US
         row["point"] = point
         row["value"] = value
         row["flags"] = flags

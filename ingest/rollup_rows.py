@@ -1,0 +1,95 @@
+"""Parts of roll-ups into rows of `reading_minute_part`: binary COPY, built by numpy. Pure.
+
+A row holds a minute of up to 32 neighbouring points, an array a column: a flat row a point costs
+twice the bytes, and an index on (point, minute) more than all the rest. About 0.1 us a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.rollup import Parts
+from ingest.rows import HEADER, POSTGRES_EPOCH_US, TRAILER
+
+BLOCK_POINTS = 32
+"""Points of a row: 1.6 kB, five to a page, below the 2 kB from which PostgreSQL stores apart."""
+_BLOCKS_MAX = 4_096  # rows of a buffer: 11 MB
+_MINUTE_US = 60_000_000
+
+# Column, element as it travels, its type's oid.
+_ARRAYS = (
+    ("slot", ">i2", 21),
+    ("count", ">i4", 23),
+    ("low", ">f4", 700),
+    ("high", ">f4", 700),
+    ("total", ">f8", 701),
+    ("first_us", ">i4", 23),
+    ("first", ">f4", 700),
+    ("last_us", ">i4", 23),
+    ("last", ">f4", 700),
+    ("flags", ">i2", 21),
+)
+COPY = (
+    f"COPY reading_minute_part (block, minute, {', '.join(name for name, _, _ in _ARRAYS)})"
+    " FROM STDIN (FORMAT binary)"
+)
+_HEAD_BYTES = 20  # dimensions, nulls, oid, length, lower bound
+
+
+def build(parts: Parts) -> Iterator[bytes]:
+    """COPYs, each whole, of bounded size."""
+    if not len(parts):
+        return
+    order = np.lexsort((parts.point, parts.minute))
+    parts = parts.at(order)
+    block, slot = np.divmod(parts.point, BLOCK_POINTS)
+    other = np.ones(len(parts), np.bool_)
+    other[1:] = (block[1:] != block[:-1]) | (parts.minute[1:] != parts.minute[:-1])
+    begin = np.flatnonzero(other)
+    size = np.diff(np.append(begin, len(parts)))
+    for many in np.unique(size).tolist():
+        rows = begin[size == many]
+        for at in range(0, len(rows), _BLOCKS_MAX):
+            yield _copy(parts, block, slot, rows[at : at + _BLOCKS_MAX], many)
+
+
+def _copy(
+    parts: Parts,
+    block: npt.NDArray[np.int64],
+    slot: npt.NDArray[np.int64],
+    begin: npt.NDArray[np.int64],
+    many: int,
+) -> bytes:
+    """Rows of `many` points each."""
+    kind = _row(many)
+    row = np.zeros(len(begin), kind)
+    row["columns"] = 2 + len(_ARRAYS)
+    row["block_size"], row["block"] = 4, block[begin]
+    row["minute_size"] = 8
+    row["minute"] = parts.minute[begin] * _MINUTE_US - POSTGRES_EPOCH_US
+    where = begin[:, None] + np.arange(many)
+    for name, element, oid in _ARRAYS:
+        column = slot if name == "slot" else getattr(parts, name)
+        width = np.dtype(element).itemsize
+        row[f"{name}_size"] = _HEAD_BYTES + many * (4 + width)
+        row[f"{name}_head"] = (1, 0, oid, many, 1)
+        row[name]["size"] = width
+        row[name]["item"] = column[where]
+    return HEADER + row.tobytes() + TRAILER
+
+
+def _row(many: int) -> np.dtype[np.void]:
+    columns: list[tuple[str, object] | tuple[str, object, int]] = [
+        ("columns", ">i2"),
+        ("block_size", ">i4"),
+        ("block", ">i4"),
+        ("minute_size", ">i4"),
+        ("minute", ">i8"),
+    ]
+    for name, element, _ in _ARRAYS:
+        item = np.dtype([("size", ">i4"), ("item", element)])
+        columns += [(f"{name}_size", ">i4"), (f"{name}_head", ">i4", 5), (name, item, many)]
+    return np.dtype(columns)
