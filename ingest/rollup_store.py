@@ -49,7 +49,7 @@ _SALVAGE = f"""
         array_agg(total), array_agg(first_us), array_agg(first), array_agg(last_us),
         array_agg(last), array_agg(flags), %(origin)s
     FROM (
-        SELECT point / {BLOCK_POINTS} AS block, minute, (point % {BLOCK_POINTS})::smallint AS slot,
+        SELECT point / {BLOCK_POINTS} AS block, minute, (point %% {BLOCK_POINTS})::smallint AS slot,
             count(*)::integer AS n, min(value) AS low, max(value) AS high,
             sum(value::double precision) AS total, min(us) AS first_us,
             (array_agg(value ORDER BY us, value))[1] AS first, max(us) AS last_us,

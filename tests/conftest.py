@@ -15,6 +15,7 @@ pytest_plugins = [
     "fix_lane",
     "fix_register",
     "fix_registry",
+    "fix_rollups",
     "fix_servers",
     "fix_stack",
     "fix_tls",

@@ -1,0 +1,134 @@
+"""Which raw readings belong to an incident, from the transitions of `sizao.incidents.v1`. Pure.
+
+All points of the incident's site: what the neighbours' sensors said, and which stayed silent, is
+what an investigator asks first. From some time before the first signal to some time after the
+close, the whole no longer than a bound; copied by the time of arrival, in slices, by a job that
+remembers how far it has come.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+
+from sizao.errors import BadRecord
+
+MINUTE_US = 60_000_000
+AHEAD_US = 61_000_000
+"""No reading lies further ahead of its arrival (design, section 2)."""
+BAD_TRANSITION = "transition"
+
+
+class _Site(msgspec.Struct):
+    id: int
+
+
+class _Times(msgspec.Struct):
+    onset: datetime
+    decided: datetime
+
+
+class _Transition(msgspec.Struct):
+    incident: str
+    version: int
+    nature: str
+    state: str
+    site: _Site
+    times: _Times
+
+
+_decoder = msgspec.json.Decoder(_Transition)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What a transition tells. `onset_us`: of the first signal; `closed_us`: None while open."""
+
+    incident: str
+    version: int
+    nature: str
+    site: int
+    onset_us: int
+    closed_us: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """How much is kept, microseconds: before the onset, after the close, at most in all."""
+
+    before_us: int
+    after_us: int
+    longest_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Readings of a site with events in [from_us, until_us]; copied if they came before
+    `copied_us`.
+    """
+
+    incident: str
+    version: int
+    site: int
+    onset_us: int
+    from_us: int
+    until_us: int
+    closed_us: int | None
+    copied_us: int
+
+
+def read(value: bytes | None) -> Said:
+    """A record of the topic. Raises BadRecord for what is none of ours."""
+    try:
+        found = _decoder.decode(value or b"")
+    except msgspec.MsgspecError as error:
+        raise BadRecord(BAD_TRANSITION, str(error)[:200]) from error
+    onset_us, decided_us = _us(found.times.onset), _us(found.times.decided)
+    return Said(
+        incident=found.incident,
+        version=found.version,
+        nature=found.nature,
+        site=found.site.id,
+        onset_us=onset_us,
+        closed_us=decided_us if found.state == "closed" else None,
+    )
+
+
+def window(known: Window | None, said: Said, span: Span) -> Window:
+    """The window after a transition. An older one, or one heard again, changes nothing."""
+    if known is not None and said.version <= known.version:
+        return known
+    from_us = max(said.onset_us - span.before_us, 0)
+    longest_us = from_us + span.longest_us
+    until_us = longest_us if said.closed_us is None else said.closed_us + span.after_us
+    made = Window(
+        incident=said.incident,
+        version=said.version,
+        site=said.site,
+        onset_us=said.onset_us,
+        from_us=from_us,
+        until_us=max(from_us, min(until_us, longest_us)),
+        closed_us=said.closed_us,
+        copied_us=max(from_us - AHEAD_US, 0),
+    )
+    if known is None:
+        return made
+    return replace(made, copied_us=min(known.copied_us, made.copied_us) if _moved(known, made) else known.copied_us)
+
+
+def _moved(known: Window, made: Window) -> bool:
+    """It begins earlier than what is copied: copy again, the table's key keeps rows single."""
+    return made.from_us < known.from_us
+
+
+def finished_us(one: Window, late_us: int) -> int:
+    """Arrival after which nothing more is awaited."""
+    return one.until_us + late_us
+
+
+def _us(at: datetime) -> int:
+    """Microseconds since 1970; exact, where `timestamp()` is a float."""
+    since = at - datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
