@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ingest import archive_place as places
 from ingest.archive_place import SKIPS, Gap, Place
 from ingest.archive_store import Culprit, Load, Move, Moved, Outcome
+from ingest.evidence_loop import Evidence, EvidenceSection
 from ingest.quality_loop import Quality, QualitySection
 from ingest.redelivered import in_time, late, part
 from ingest.retention import HOUR_US, KeepSection
@@ -55,6 +56,7 @@ class ArchiveSection(BaseModel):
     quality: QualitySection = QualitySection()
     keep: KeepSection = KeepSection()
     rollups: RollupSection = RollupSection()
+    evidence: EvidenceSection = EvidenceSection()
 
     @field_validator("shard")
     @classmethod
@@ -397,9 +399,11 @@ def process(config: Path) -> int:
     async def body(service: Service) -> None:
         section = settings.archive
         counts = Quality(service, settings.kafka, settings.database, section.quality, section.shard)
+        kept = Evidence(service, settings.kafka, settings.database, section.evidence, section.shard)
         async with asyncio.TaskGroup() as group:
             group.create_task(Archive(service, settings).run(), name="archive")
             group.create_task(counts.run(), name="quality")
+            group.create_task(kept.run(), name="evidence")
             if section.shard.startswith("0/"):  # one of a district's archives is enough
                 keeping = Retention(service, settings.database, section.keep)
                 group.create_task(keeping.run(), name="retention")

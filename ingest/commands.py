@@ -12,6 +12,7 @@ import typer
 from ingest import archive
 from ingest.bridge import body, first_start
 from ingest.credential_commands import credentials
+from ingest.evidence_commands import app as evidence
 from ingest.quality_commands import quality_command
 from ingest.register_commands import areas, devices
 from ingest.reject_commands import app as rejects
@@ -27,6 +28,7 @@ app.add_typer(device_types, name="device-type")
 app.add_typer(areas, name="areas")
 app.add_typer(devices, name="devices")
 app.add_typer(rejects, name="rejects")
+app.add_typer(evidence, name="evidence")
 app.command("tap")(tap_command)
 app.command("quality")(quality_command)
 devices.add_typer(credentials, name="credentials")

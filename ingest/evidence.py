@@ -8,17 +8,22 @@ remembers how far it has come.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 import msgspec
 
+from sizao import frame
 from sizao.errors import BadRecord
+from sizao.frame import FrameFault
 
 MINUTE_US = 60_000_000
 AHEAD_US = 61_000_000
 """No reading lies further ahead of its arrival (design, section 2)."""
 BAD_TRANSITION = "transition"
+SKIPS = (BAD_TRANSITION, FrameFault.CRC_MISSING, FrameFault.CRC_WRONG, FrameFault.UNREADABLE)
+"""Why a record tells nothing: closed label."""
 
 
 class _Site(msgspec.Struct):
@@ -79,10 +84,13 @@ class Window:
     copied_us: int
 
 
-def read(value: bytes | None) -> Said:
-    """A record of the topic. Raises BadRecord for what is none of ours."""
+def read(value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Said:
+    """A record of the topic. Raises BadRecord with one of SKIPS for what is none of ours."""
+    if value is None:
+        raise BadRecord(FrameFault.UNREADABLE, "no value")
+    frame.check_crc(value, headers)
     try:
-        found = _decoder.decode(value or b"")
+        found = _decoder.decode(value)
     except msgspec.MsgspecError as error:
         raise BadRecord(BAD_TRANSITION, str(error)[:200]) from error
     onset_us, decided_us = _us(found.times.onset), _us(found.times.decided)
@@ -113,19 +121,30 @@ def window(known: Window | None, said: Said, span: Span) -> Window:
         closed_us=said.closed_us,
         copied_us=max(from_us - AHEAD_US, 0),
     )
-    if known is None:
-        return made
-    return replace(made, copied_us=min(known.copied_us, made.copied_us) if _moved(known, made) else known.copied_us)
+    if known is not None and known.from_us <= made.from_us:
+        return replace(made, copied_us=known.copied_us)
+    return made  # from its beginning: what is copied twice is no second row
 
 
-def _moved(known: Window, made: Window) -> bool:
-    """It begins earlier than what is copied: copy again, the table's key keeps rows single."""
-    return made.from_us < known.from_us
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """Readings that came in [since_us, until_us) are to be copied for these incidents."""
+
+    incidents: tuple[str, ...]
+    since_us: int
+    until_us: int
 
 
-def finished_us(one: Window, late_us: int) -> int:
-    """Arrival after which nothing more is awaited."""
-    return one.until_us + late_us
+def next_slice(windows: Sequence[Window], limit_us: int, longest_us: int) -> Slice | None:
+    """Of windows of one partition, whose rows are all stored up to an arrival: what is to be copied
+    first. Who has come further is left out, so one scan serves many and none is repeated.
+    """
+    since_us = min((one.copied_us for one in windows), default=limit_us)
+    until_us = min(since_us + longest_us, limit_us)
+    if until_us <= since_us:
+        return None
+    those = tuple(sorted(one.incident for one in windows if one.copied_us < until_us))
+    return Slice(incidents=those, since_us=since_us, until_us=until_us)
 
 
 def _us(at: datetime) -> int:

@@ -35,3 +35,5 @@ CREATE TABLE evidence_offset (
     moved_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic, partition)
 );
+
+CREATE INDEX point_site ON point (site);
