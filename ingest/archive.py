@@ -25,6 +25,7 @@ from ingest.retention import HOUR_US, KeepSection
 from ingest.retention_loop import Retention
 from ingest.rollup import Heard
 from ingest.rollup_loop import Rollups, RollupSection
+from ingest.rollup_parts import redelivered
 from ingest.rollup_store import RollupStore
 from ingest.rows import build
 from sizao import clock, db

@@ -29,6 +29,7 @@ import msgspec
 from ingest import rollup_rows
 from ingest.archive_place import Place, Repair
 from ingest.redelivered import Span
+from ingest.rollup_parts import Parts
 from ingest.rows import COLUMNS, COPY, Row, Rows
 from sizao.db import Connection, DatabaseSettings, connected, translated
 from sizao.errors import Refused, Retriable, SizaoError

@@ -5,28 +5,32 @@ a minute, which add up, so a late reading is one part more and changes nothing t
 minute closes when every writer has come past its end; its part leaves then, and what belongs to
 later minutes stays. The place to read on after a kill is that of the first frame that holds some
 of what stays; of frames before the last settling only what was not closed then is folded again.
-
-Rows are kept packed by windows of 64 minutes (point and time in one integer), because one sort of
-integers costs 0.15 us a reading, and a sort by three columns three times as much.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from ingest.replay import WRITER as REPLAY_WRITER
-from ingest.rows import POINT_MAX, TIME_US_END
-from sizao.frame import Flag, Frame
-
-MINUTE_US = 60_000_000
-_WINDOW_MINUTES = 64
-_WINDOW_US = _WINDOW_MINUTES * MINUTE_US  # below 2^32: packs beside a point of 31 bits
-_EVENT_BITS = 32
+from ingest.rollup_parts import (
+    EVENT_MASK,
+    MINUTE_US,
+    WINDOW_MINUTES,
+    Bools,
+    Bytes,
+    Floats,
+    Longs,
+    Parts,
+    columns,
+    merge,
+    reduce,
+    windows,
+)  # fmt: skip
+from sizao.frame import Frame
 
 HELD_ROWS_MAX = 2_500_000
 """Readings held before they are made into parts: 32 MB; a minute of 40,000 a second."""
@@ -41,39 +45,6 @@ SILENT_S = 10.0
 """Neither does a partition of which nothing was read for so long: it has a frame each second."""
 
 Pair = tuple[str, int]
-Ints = npt.NDArray[np.int32]
-Longs = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-Sums = npt.NDArray[np.float64]
-Bytes = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """Columns by (point, minute), minutes since 1970. `first_us`, `last_us`: within the minute.
-
-    Of readings of one time the first is the least and the last the greatest: so the order in which
-    they came changes nothing.
-    """
-
-    point: Longs
-    minute: Longs
-    count: Ints
-    low: Floats
-    high: Floats
-    total: Sums
-    first_us: Ints
-    first: Floats
-    last_us: Ints
-    last: Floats
-    flags: Bytes
-
-    def __len__(self) -> int:
-        return len(self.point)
-
-    def at(self, where: npt.NDArray[np.generic] | slice) -> Parts:
-        """Some of the rows."""
-        return Parts(**{one.name: getattr(self, one.name)[where] for one in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +141,9 @@ def take(state: State, heard: Sequence[Heard], now_s: float) -> None:
 
 
 def _hold(state: State, frames: Sequence[Frame]) -> None:
-    point, event_us, value, flags = _columns(frames, redelivered=False)
+    point, event_us, value, flags = columns(frames, redelivered=False)
     state.rows += len(point)
-    for number, packed, where in _windows(point, event_us):
+    for number, packed, where in windows(point, event_us):
         window = state.windows.setdefault(number, _Window())
         window.packed.append(packed)
         window.value.append(value[where])
@@ -181,123 +152,12 @@ def _hold(state: State, frames: Sequence[Frame]) -> None:
         compact(state)
 
 
-def _columns(
-    frames: Sequence[Frame], *, redelivered: bool
-) -> tuple[npt.NDArray[np.uint32], Longs, Floats, Bytes]:
-    """Readings within the table's bounds, all of one sort."""
-    point = np.concatenate([frame.point for frame in frames])
-    event_us = np.concatenate([frame.event_us for frame in frames])
-    value = np.concatenate([frame.value for frame in frames])
-    flags = np.concatenate([frame.flags for frame in frames])
-    wanted = ((flags & Flag.REDELIVERED) != 0) == redelivered
-    wanted &= (event_us >= 0) & (event_us < TIME_US_END) & (point <= POINT_MAX)
-    if wanted.all():
-        return point, event_us, value, flags
-    return point[wanted], event_us[wanted], value[wanted], flags[wanted]
-
-
-def _windows(
-    point: npt.NDArray[np.uint32], event_us: Longs
-) -> Iterable[tuple[int, Longs, npt.NDArray[np.bool_] | slice]]:
-    """Rows by window of 64 minutes: its number, the packed rows, which of all they are."""
-    if not len(point):
-        return
-    first, last = int(event_us.min()) // _WINDOW_US, int(event_us.max()) // _WINDOW_US
-    packed = point.astype(np.int64) << _EVENT_BITS
-    if first == last:
-        yield first, packed | (event_us - first * _WINDOW_US), slice(None)
-        return
-    window = event_us // _WINDOW_US
-    packed |= event_us - window * _WINDOW_US
-    for number in np.unique(window).tolist():
-        where = window == number
-        yield number, packed[where], where
-
-
-def redelivered(frames: Sequence[Frame]) -> list[Parts]:
-    """Parts of the redelivered readings, to be stored with them: only the table can tell which of
-    these are new, so `take` leaves them out, and no reading of the log makes them again.
-    """
-    some = [frame for frame in frames if (frame.flags & Flag.REDELIVERED).any()]
-    if not some:
-        return []
-    point, event_us, value, flags = _columns(some, redelivered=True)
-    return [
-        _reduce(number, packed, value[where], flags[where])
-        for number, packed, where in _windows(point, event_us)
-    ]
-
-
-def _reduce(number: int, packed: Longs, value: Floats, flags: Bytes) -> Parts:
-    """Readings of a window as parts, sorted by point and minute."""
-    order = np.argsort(packed)
-    sorted_ = packed[order]
-    if (sorted_[1:] == sorted_[:-1]).any():
-        order = np.lexsort((value, packed))
-    value, flags = value[order], flags[order]
-    point = sorted_ >> _EVENT_BITS
-    minute, within_us = np.divmod(sorted_ & ((1 << _EVENT_BITS) - 1), MINUTE_US)
-    begin = _begins(point, minute)
-    end = np.append(begin[1:], len(point)) - 1
-    return Parts(
-        point=point[begin],
-        minute=minute[begin] + number * _WINDOW_MINUTES,
-        count=(end - begin + 1).astype(np.int32),
-        low=np.minimum.reduceat(value, begin),
-        high=np.maximum.reduceat(value, begin),
-        total=np.add.reduceat(value.astype(np.float64), begin),
-        first_us=within_us[begin].astype(np.int32),
-        first=value[begin],
-        last_us=within_us[end].astype(np.int32),
-        last=value[end],
-        flags=np.bitwise_or.reduceat(flags, begin),
-    )
-
-
-def _begins(point: Longs, minute: Longs) -> Longs:
-    """Where another point or minute begins in sorted columns that are not empty."""
-    other = np.ones(len(point), np.bool_)
-    other[1:] = (point[1:] != point[:-1]) | (minute[1:] != minute[:-1])
-    return np.flatnonzero(other)
-
-
-def merge(several: Sequence[Parts]) -> Parts:
-    """Parts of the same points and minutes as one each, sorted by point and minute."""
-    if len(several) == 1:
-        return several[0]
-    names = [one.name for one in fields(Parts)]
-    every = Parts(
-        **{name: np.concatenate([getattr(one, name) for one in several]) for name in names}
-    )
-    every = every.at(np.lexsort((every.minute, every.point)))
-    begin = _begins(every.point, every.minute)
-    if len(begin) == len(every):
-        return every
-    sizes = np.diff(np.append(begin, len(every)))
-    group = np.repeat(np.arange(len(begin)), sizes)
-    earliest = np.lexsort((every.first, every.first_us, group))[begin]
-    latest = np.lexsort((every.last, every.last_us, group))[begin + sizes - 1]
-    return Parts(
-        point=every.point[begin],
-        minute=every.minute[begin],
-        count=np.add.reduceat(every.count, begin),
-        low=np.minimum.reduceat(every.low, begin),
-        high=np.maximum.reduceat(every.high, begin),
-        total=np.add.reduceat(every.total, begin),
-        first_us=every.first_us[earliest],
-        first=every.first[earliest],
-        last_us=every.last_us[latest],
-        last=every.last[latest],
-        flags=np.bitwise_or.reduceat(every.flags, begin),
-    )
-
-
 def compact(state: State) -> None:
     """Make what is held into one sorted block of parts a window."""
     for number, window in state.windows.items():
         if window.packed:
             packed, value = np.concatenate(window.packed), np.concatenate(window.value)
-            window.parts.append(_reduce(number, packed, value, np.concatenate(window.flags)))
+            window.parts.append(reduce(number, packed, value, np.concatenate(window.flags)))
             window.packed, window.value, window.flags = [], [], []
         window.parts = [merge(window.parts)]
     state.rows = 0
@@ -328,7 +188,7 @@ def due_us(state: State, now_s: float, now_us: int, grace_us: int) -> int:
     return until_us if any(until_us > one.closed_us for one in state.places.values()) else 0
 
 
-def _leaving(minute: Longs, until_us: int) -> npt.NDArray[np.bool_]:
+def _leaving(minute: Longs, until_us: int) -> Bools:
     until = until_us // MINUTE_US
     return (minute < until) | (minute >= until + HORIZON_US // MINUTE_US)
 
@@ -345,16 +205,18 @@ def overdue_us(state: State) -> int:
 
 
 def settle(state: State, until_us: int) -> Settlement:
-    """What is to leave so that minutes before `until_us` are closed; late readings leave too."""
-    compact(state)
-    leaving, rest = [], {}
+    """What is to leave so that minutes before `until_us` are closed; late readings leave too.
+
+    Readings that stay are not made into parts: to add up parts costs more than to make them.
+    """
+    leaving: list[Parts] = []
+    rest: dict[int, _Window] = {}
     for number, window in state.windows.items():
-        (held,) = window.parts
-        old = _leaving(held.minute, until_us)
-        if old.any():
-            leaving.append(held.at(old))
-        if not old.all():
-            rest[number] = _Window(parts=[held.at(~old)])
+        gone, stays = _divided(number, window, until_us)
+        if gone is not None:
+            leaving.append(gone)
+        if stays.packed or stays.parts:
+            rest[number] = stays
     places = {}
     for pair, place in state.places.items():
         newest, next_offset = state.newest[pair], state.next[pair]
@@ -365,9 +227,33 @@ def settle(state: State, until_us: int) -> Settlement:
     return Settlement(parts=leaving, places=places, rest=rest)
 
 
+def _divided(number: int, window: _Window, until_us: int) -> tuple[Parts | None, _Window]:
+    """Parts of a window that leave, and what stays."""
+    gone: list[Parts] = []
+    stays = _Window()
+    for held in window.parts:
+        leaves = _leaving(held.minute, until_us)
+        if leaves.any():
+            gone.append(held.at(leaves))
+        if not leaves.all():
+            stays.parts.append(held.at(~leaves))
+    if window.packed:
+        packed, value = np.concatenate(window.packed), np.concatenate(window.value)
+        flags = np.concatenate(window.flags)
+        minute = np.arange(WINDOW_MINUTES) + number * WINDOW_MINUTES
+        leaves = _leaving(minute, until_us)[(packed & EVENT_MASK) // MINUTE_US]
+        if leaves.any():
+            gone.append(reduce(number, packed[leaves], value[leaves], flags[leaves]))
+        if not leaves.all():
+            stays.packed, stays.value = [packed[~leaves]], [value[~leaves]]
+            stays.flags = [flags[~leaves]]
+    return (merge(gone) if gone else None), stays
+
+
 def settled(state: State, done: Settlement) -> None:
     """It is in the table."""
     state.windows, state.places = done.rest, dict(done.places)
+    state.rows = sum(len(packed) for window in done.rest.values() for packed in window.packed)
     for pair, place in done.places.items():
         newest = state.newest[pair]
         while newest and newest[0][0] < place.held:

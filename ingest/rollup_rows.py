@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from ingest.rollup import Parts
+from ingest.rollup_parts import Parts
 from ingest.rows import HEADER, POSTGRES_EPOCH_US, TRAILER
 
 BLOCK_POINTS = 32
@@ -40,11 +40,11 @@ _HEAD_BYTES = 20  # dimensions, nulls, oid, length, lower bound
 
 
 def build(parts: Parts) -> Iterator[bytes]:
-    """COPYs, each whole, of bounded size."""
+    """COPYs, each whole, of bounded size. `parts` are sorted by point and minute."""
     if not len(parts):
         return
-    order = np.lexsort((parts.point, parts.minute))
-    parts = parts.at(order)
+    if (parts.minute != parts.minute[0]).any():  # they come sorted by point and minute
+        parts = parts.at(np.argsort(parts.minute, kind="stable"))
     block, slot = np.divmod(parts.point, BLOCK_POINTS)
     other = np.ones(len(parts), np.bool_)
     other[1:] = (block[1:] != block[:-1]) | (parts.minute[1:] != parts.minute[:-1])

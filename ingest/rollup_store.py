@@ -13,7 +13,8 @@ import numpy as np
 from ingest import rollup_rows
 from ingest.archive_place import Place
 from ingest.archive_store import Move, Moved, Store, copy_all, move_offsets
-from ingest.rollup import HORIZON_US, Parts, RollPlace
+from ingest.rollup import HORIZON_US, RollPlace
+from ingest.rollup_parts import Parts
 from ingest.rollup_rows import BLOCK_POINTS
 from sizao import units
 from sizao.db import Connection, DatabaseSettings

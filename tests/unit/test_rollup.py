@@ -7,14 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest import rollup
+from ingest import rollup, rollup_parts
 from ingest.replay import WRITER as REPLAY_WRITER
-from ingest.rollup import HORIZON_US, MINUTE_US, Heard, RollPlace
+from ingest.rollup import HORIZON_US, Heard, RollPlace
+from ingest.rollup_parts import MINUTE_US
 from sizao.frame import Flag, Frame
 
 BASE_US = 1_772_352_000_000_000 + 1_234_567
 PAIR = ("readings", 0)
-NAMES = [name for name in rollup.Parts.__dataclass_fields__ if name not in {"point", "minute"}]
+KEYS = {"point", "minute"}
+NAMES = [name for name in rollup_parts.Parts.__dataclass_fields__ if name not in KEYS]
+    name for name in rollup_parts.Parts.__dataclass_fields__ if name not in {"point", "minute"}
+]
 
 # Few points and times, so that they meet; values whose sums are exact in any order.
 readings = st.tuples(
@@ -67,7 +71,7 @@ def oracle(rows):
 def added_up(several):
     if not several:
         return {}
-    every = rollup.merge(several)
+    every = rollup_parts.merge(several)
     columns = {name: getattr(every, name).tolist() for name in ("point", "minute", *NAMES)}
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return {(row.pop("point"), row.pop("minute")): row for row in rows}
@@ -227,9 +231,9 @@ def test_redelivered_readings_are_parts_of_their_own():
     archive.log.append(both)
     archive.read()
     assert added_up(archive.everything()) == oracle([(1, BASE_US, 1.0, 0)])
-    assert added_up(rollup.redelivered([both])) == oracle([(1, BASE_US + 1, 2.0, again)])
-    assert rollup.redelivered([archive.log[0], frame([], BASE_US)])
-    assert rollup.redelivered([frame([(1, BASE_US, 1.0, 0)], BASE_US)]) == []
+    assert added_up(rollup_parts.redelivered([both])) == oracle([(1, BASE_US + 1, 2.0, again)])
+    assert rollup_parts.redelivered([archive.log[0], frame([], BASE_US)])
+    assert rollup_parts.redelivered([frame([(1, BASE_US, 1.0, 0)], BASE_US)]) == []
 
 
 @pytest.mark.parametrize("lost", ["settled", "closed_us"])
