@@ -19,7 +19,7 @@ from ingest.replay import WRITER as REPLAY_WRITER
 from ingest.rollup_parts import (
     EVENT_MASK,
     MINUTE_US,
-    WINDOW_MINUTES,
+    WINDOW_US,
     Bools,
     Bytes,
     Floats,
@@ -240,8 +240,9 @@ def _divided(number: int, window: _Window, until_us: int) -> tuple[Parts | None,
     if window.packed:
         packed, value = np.concatenate(window.packed), np.concatenate(window.value)
         flags = np.concatenate(window.flags)
-        minute = np.arange(WINDOW_MINUTES) + number * WINDOW_MINUTES
-        leaves = _leaving(minute, until_us)[(packed & EVENT_MASK) // MINUTE_US]
+        event_us = packed & EVENT_MASK
+        first = until_us - number * WINDOW_US
+        leaves = (event_us < first) | (event_us >= first + HORIZON_US)
         if leaves.any():
             gone.append(reduce(number, packed[leaves], value[leaves], flags[leaves]))
         if not leaves.all():

@@ -17,8 +17,9 @@ from sizao.frame import Flag, Frame
 
 MINUTE_US = 60_000_000
 WINDOW_MINUTES = 64
-_WINDOW_US = WINDOW_MINUTES * MINUTE_US  # below 2^32: packs beside a point of 31 bits
+WINDOW_US = WINDOW_MINUTES * MINUTE_US  # below 2^32: packs beside a point of 31 bits
 _EVENT_BITS = 32
+_ROW_BITS = 22  # beside 31 of the point and 6 of the minute
 EVENT_MASK = (1 << _EVENT_BITS) - 1
 
 Ints = npt.NDArray[np.int32]
@@ -78,13 +79,13 @@ def windows(
     """Rows by window of 64 minutes: its number, the packed rows, which of all they are."""
     if not len(point):
         return
-    first, last = int(event_us.min()) // _WINDOW_US, int(event_us.max()) // _WINDOW_US
+    first, last = int(event_us.min()) // WINDOW_US, int(event_us.max()) // WINDOW_US
     packed = point.astype(np.int64) << _EVENT_BITS
     if first == last:
-        yield first, packed | (event_us - first * _WINDOW_US), slice(None)
+        yield first, packed | (event_us - first * WINDOW_US), slice(None)
         return
-    window = event_us // _WINDOW_US
-    packed |= event_us - window * _WINDOW_US
+    window = event_us // WINDOW_US
+    packed |= event_us - window * WINDOW_US
     for number in np.unique(window).tolist():
         where = window == number
         yield number, packed[where], where
@@ -105,29 +106,56 @@ def redelivered(frames: Sequence[Frame]) -> list[Parts]:
 
 
 def reduce(number: int, packed: Longs, value: Floats, flags: Bytes) -> Parts:
-    """Readings of a window as parts, sorted by point and minute."""
-    order = np.argsort(packed)
-    sorted_ = packed[order]
-    if (sorted_[1:] == sorted_[:-1]).any():
-        order = np.lexsort((value, packed))
-    value, flags = value[order], flags[order]
-    point = sorted_ >> _EVENT_BITS
-    minute, within_us = np.divmod(sorted_ & EVENT_MASK, MINUTE_US)
-    begin = _begins(point, minute)
-    end = np.append(begin[1:], len(point)) - 1
+    """Readings of a window as parts, sorted by point and minute. At most 4 million.
+
+    Integers that hold the place of their row are sorted, not the places by integers: half the time.
+    Time and value in one integer tell first and last by `minimum` and `maximum`.
+    """
+    assert len(packed) <= 1 << _ROW_BITS
+    event_us = packed & EVENT_MASK
+    key = (packed >> _EVENT_BITS) * WINDOW_MINUTES + event_us // MINUTE_US
+    key = (key << _ROW_BITS) | np.arange(len(packed))
+    key.sort()
+    order = key & ((1 << _ROW_BITS) - 1)
+    key >>= _ROW_BITS
+    other = np.ones(len(key), np.bool_)
+    other[1:] = key[1:] != key[:-1]
+    begin = np.flatnonzero(other)
+    moment = (event_us.view(np.uint64) << np.uint64(32)) | _ordered(value)
+    moment, value = moment[order], value[order]
+    first = np.minimum.reduceat(moment, begin)
+    last = np.maximum.reduceat(moment, begin)
+    point, minute = np.divmod(key[begin], WINDOW_MINUTES)
     return Parts(
-        point=point[begin],
-        minute=minute[begin] + number * WINDOW_MINUTES,
-        count=(end - begin + 1).astype(np.int32),
+        point=point,
+        minute=minute + number * WINDOW_MINUTES,
+        count=np.diff(np.append(begin, len(key))).astype(np.int32),
         low=np.minimum.reduceat(value, begin),
         high=np.maximum.reduceat(value, begin),
-        total=np.add.reduceat(value.astype(np.float64), begin),
-        first_us=within_us[begin].astype(np.int32),
-        first=value[begin],
-        last_us=within_us[end].astype(np.int32),
-        last=value[end],
-        flags=np.bitwise_or.reduceat(flags, begin),
+        total=np.add.reduceat(value, begin, dtype=np.float64),
+        first_us=_within_us(first, minute),
+        first=_value(first),
+        last_us=_within_us(last, minute),
+        last=_value(last),
+        flags=np.bitwise_or.reduceat(flags[order], begin),
     )
+
+
+def _ordered(value: Floats) -> npt.NDArray[np.uint64]:
+    """Integers in the order of the numbers: the bits of a float, those of a negative one turned."""
+    bits = value.view(np.int32)
+    turned = bits ^ ((bits >> 31) & 0x7FFF_FFFF)
+    return (turned ^ np.int32(-0x8000_0000)).view(np.uint32).astype(np.uint64)
+
+
+def _value(moment: npt.NDArray[np.uint64]) -> Floats:
+    turned = moment.astype(np.uint32).view(np.int32) ^ np.int32(-0x8000_0000)
+    return (turned ^ ((turned >> 31) & 0x7FFF_FFFF)).view(np.float32)
+
+
+def _within_us(moment: npt.NDArray[np.uint64], minute: Longs) -> Ints:
+    event_us = (moment >> np.uint64(32)).astype(np.int64)
+    return (event_us - minute * MINUTE_US).astype(np.int32)
 
 
 def _begins(point: Longs, minute: Longs) -> Longs:

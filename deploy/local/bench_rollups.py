@@ -35,7 +35,6 @@ from sizao.kafka import Partition
 PAIR: Partition = ("sizao.readings.v1", 0)
 BASE_US = 1_772_352_000_000_000
 BATCH, FRAME = 40_000, 2_000  # rows: of a transaction, of a frame
-MINUTES = 3
 DAY_MINUTES = 1_440
 SHAPES = {
     "400,000 points, 6 a minute": (400_000, 6),
@@ -101,7 +100,7 @@ def frames(rng: np.random.Generator, points: int, minute: int, count: int) -> li
 
 
 async def run(
-    settings: DatabaseSettings, points: int, each: int, *, rolled: bool
+    settings: DatabaseSettings, points: int, each: int, minutes: int, *, rolled: bool
 ) -> dict[str, Any]:
     """All minutes; the readings are made outside of the measured time."""
     rng = np.random.default_rng(1)
@@ -113,7 +112,7 @@ async def run(
     cpu, settle = Cpu([backend]), Cpu([backend])
     readings = parts = 0
     longest_s = 0.0
-    for minute in range(MINUTES):
+    for minute in range(minutes):
         for count in range(points * each // BATCH):
             batch = frames(rng, points, minute, count)
             await store.cover({one.received_us // 3_600_000_000 for one in batch}, 3_600_000_000)
@@ -150,7 +149,7 @@ async def run(
     return told
 
 
-async def ask(connection: Connection, points: int) -> dict[str, Any]:
+async def ask(connection: Connection, points: int, minutes: int) -> dict[str, Any]:
     """Size, and the time of the question, one point after the other."""
     sizes = """SELECT sum(pg_table_size(inhrelid)), sum(pg_indexes_size(inhrelid)),
             sum((SELECT sum(c.reltuples) FROM pg_class c WHERE c.oid = inhrelid))
@@ -161,7 +160,7 @@ async def ask(connection: Connection, points: int) -> dict[str, Any]:
         began_s = monotonic_s()
         await connection.execute(
             "SELECT * FROM reading_minutes(ARRAY[%s::integer], to_timestamp(%s), to_timestamp(%s))",
-            (point, BASE_US // 1_000_000, BASE_US // 1_000_000 + MINUTES * 60),
+            (point, BASE_US // 1_000_000, BASE_US // 1_000_000 + minutes * 60),
         )
         took.append((monotonic_s() - began_s) * 1000)
     return {
@@ -206,12 +205,12 @@ async def day(settings: DatabaseSettings) -> dict[str, Any]:
     }
 
 
-async def flat(connection: Connection) -> dict[str, Any]:
+async def flat(connection: Connection, minutes: int) -> dict[str, Any]:
     """The same rolled rows, flat under (point, minute), minute by minute in the order of points."""
     await connection.execute(_FLAT)
     backend = Cpu([connection.info.backend_pid])
     count = 0
-    for minute in range(MINUTES):
+    for minute in range(minutes):
         cursor = await connection.execute(_FILL, (BASE_US // 1_000_000 + minute * 60,))
         count += cursor.rowcount
     backend.stop()
@@ -226,7 +225,7 @@ async def flat(connection: Connection) -> dict[str, Any]:
     }
 
 
-async def measure(postgres: Postgres, folder: Path) -> dict[str, Any]:
+async def measure(postgres: Postgres, folder: Path, minutes: int) -> dict[str, Any]:
     """Every shape in a database of its own, before and after."""
     told: dict[str, Any] = {}
     for number, (name, (points, each)) in enumerate(SHAPES.items()):
@@ -241,12 +240,12 @@ async def measure(postgres: Postgres, folder: Path) -> dict[str, Any]:
             )  # fmt: skip
             async with connected(settings, "bench") as connection:
                 await migrate(connection)
-                found = await run(settings, points, each, rolled=rolled)
+                found = await run(settings, points, each, minutes, rolled=rolled)
                 told[name]["after" if rolled else "before"] = found
                 if rolled:
                     await connection.execute("VACUUM ANALYZE reading_minute_part")
-                    told[name]["after"] |= await ask(connection, points)
-                    told[name]["flat"] = await flat(connection)
+                    told[name]["after"] |= await ask(connection, points, minutes)
+                    told[name]["flat"] = await flat(connection, minutes)
                     told[name]["after"] |= await day(settings)
             postgres.drop_database(str(parts["dbname"]))
     return told
@@ -254,12 +253,14 @@ async def measure(postgres: Postgres, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Start a PostgreSQL, measure, stop it."""
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=int, default=3, choices=range(1, 61), metavar="1..60")
+    minutes = parser.parse_args().minutes
     folder = private_place(f"bench-rollups-{os.getpid()}")
     postgres = Postgres(folder / "postgres")
     try:
         postgres.start()
-        print(json.dumps(asyncio.run(measure(postgres, folder)), indent=1))
+        print(json.dumps(asyncio.run(measure(postgres, folder, minutes)), indent=1))
     finally:
         postgres.stop()
         remove_run(folder)

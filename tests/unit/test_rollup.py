@@ -17,8 +17,6 @@ BASE_US = 1_772_352_000_000_000 + 1_234_567
 PAIR = ("readings", 0)
 KEYS = {"point", "minute"}
 NAMES = [name for name in rollup_parts.Parts.__dataclass_fields__ if name not in KEYS]
-    name for name in rollup_parts.Parts.__dataclass_fields__ if name not in {"point", "minute"}
-]
 
 # Few points and times, so that they meet; values whose sums are exact in any order.
 readings = st.tuples(
