@@ -9,36 +9,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ingest import archive_place as places
+from ingest.archive_batch import Batch
 from ingest.archive_place import SKIPS, Gap, Place
 from ingest.archive_store import Culprit, Load, Move, Moved, Outcome
 from ingest.evidence_loop import Evidence, EvidenceSection
 from ingest.quality_loop import Quality, QualitySection
-from ingest.redelivered import in_time, late, part
 from ingest.retention import HOUR_US, KeepSection
 from ingest.retention_loop import Retention
-from ingest.rollup import Heard
 from ingest.rollup_loop import Rollups, RollupSection
-from ingest.rollup_parts import redelivered
 from ingest.rollup_store import RollupStore
-from ingest.rows import build
 from sizao import clock, db
 from sizao.db import DatabaseSettings
 from sizao.errors import Refused, Retriable
-from sizao.frame import Frame
 from sizao.kafka import Incoming, KafkaSettings, OffsetGone, Partition, Reader
 from sizao.service import Service, Stage, run
 from sizao.settings import HttpSettings, load_or_last_good, state_folder
 from sizao.topics import ALARMS, READINGS
 
 _LANES = {READINGS.name: "readings", ALARMS.name: "alarms"}  # as /progress calls them
-_AHEAD_US = 600_000_000  # the next hour's partition is made so long before it begins
 _FETCH_BYTES_MIN = 512 * 1024  # Kafka waits for so much, or half a second: it costs by request
 _WAIT_MS = 1_000
 
@@ -81,46 +76,6 @@ def shard_of(shard: str, partitions: int) -> list[Partition]:
     index, of = (int(part) for part in shard.split("/"))
     numbers = [number for number in range(partitions) if number % of == index]
     return [(topic.name, number) for topic in (READINGS, ALARMS) for number in numbers]
-
-
-@dataclass
-class Batch:
-    """What was read and is not stored yet: `began` is where the database stands, `places` we."""
-
-    places: dict[Partition, Place]
-    began: dict[Partition, int] = field(default_factory=dict)
-    frames: list[Frame] = field(default_factory=list)
-    heard: list[Heard] = field(default_factory=list)  # for the roll-ups, heartbeats too
-    rows: int = 0
-
-    def take(self, record: Incoming) -> str:
-        """Add a record; returns why it gave no rows, "" if it did or was a heartbeat."""
-        pair = (record.topic, record.partition)
-        place = self.places[pair]
-        self.began.setdefault(pair, place.next_offset)
-        self.places[pair], frame, reason = places.advance(place, record)
-        if frame is not None:
-            self.heard.append(Heard(pair, record.offset, frame))
-        if frame is not None and frame.rows:
-            self.frames.append(frame)
-            self.rows += frame.rows
-        return reason
-
-    def moves(self) -> dict[Partition, Move]:
-        """The offsets to move."""
-        return {
-            pair: Move(expected=began, place=self.places[pair])
-            for pair, began in self.began.items()
-        }
-
-    def hours(self, now_us: int) -> set[int]:
-        """Hours whose partitions must be there: those of the frames, and the one to come."""
-        instants = [frame.received_us for frame in self.frames] + [now_us, now_us + _AHEAD_US]
-        return {instant // HOUR_US for instant in instants}
-
-    def stored(self) -> None:
-        """Everything is in the database: begin anew."""
-        self.began, self.frames, self.heard, self.rows = {}, [], [], 0
 
 
 class _Series:
@@ -310,13 +265,7 @@ class Archive:
     async def _flush(self) -> None:
         """Store the batch, however long the database is away."""
         self._reading.moved()
-        parted = part(self._batch.frames)
-        load = Load(
-            plain=build(parted.plain),
-            again=build(parted.again),
-            in_time=in_time(parted.again),
-            late=late(parted.again),
-        )
+        load, untimed = self._batch.load()
         outcome = await self._service.patiently("database", partial(self._attempt, load))
         self._rollups.take(self._batch.heard)
         self._stored_s = clock.monotonic_s()
@@ -330,7 +279,7 @@ class Archive:
         self._series.rows.inc(outcome.stored)
         self._series.again.add("stored", outcome.again)
         self._series.again.add("found", outcome.found)
-        self._series.again.add("untimed", parted.untimed)
+        self._series.again.add("untimed", untimed)
         self._tell_refused(load.plain.refused + load.again.refused, outcome.culprits)
         self._batch.stored()
 

@@ -65,9 +65,11 @@ _PLAN = """
 _BY_HASH, _BY_INDEX = _PLAN.format("on", "off"), _PLAN.format("off", "on")
 _TAKE_OUT = f"DELETE FROM reading_again a USING reading r WHERE {_SPAN} AND {_SAME}"
 _TAKE_OUT_LATE = f"{_TAKE_OUT} AND r.flags & 1 <> 0"
-_STORE_AGAIN = f"""
-    INSERT INTO reading ({COLUMNS}) SELECT DISTINCT ON (point, event, value) {COLUMNS}
+_ONCE = f"""
+    SELECT DISTINCT ON (point, event, value) {COLUMNS}
     FROM reading_again ORDER BY point, event, value, received"""
+_STORE_AGAIN = f"INSERT INTO reading ({COLUMNS}) {_ONCE}"
+_ROLL_UP_AGAIN = rollup_rows.INSERT.format(readings=f"FROM ({_ONCE}) r", origin="0")
 _REFUSED = """
     INSERT INTO reading_refused (received_us, event_us, point, value, flags, why)
     VALUES (%s, %s, %s, %s, %s, %s)"""
@@ -93,13 +95,16 @@ class Move:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """Rows to store. `again` may be stored already: first deliveries lie in `in_time`, or are
-    flagged late and lie in `late`.
+    flagged late and lie in `late`; `days`: of their events, since 1970. `parts`: roll-ups of rows
+    of `plain`.
     """
 
     plain: Rows
     again: Rows
     in_time: Sequence[Span]
     late: Sequence[Span]
+    parts: Sequence[Parts] = ()
+    days: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,10 +176,10 @@ class Store:
             await self.close()
             raise
 
-    def _step(self) -> None:
+    def _step(self, longer_s: float = 0.0) -> None:
         """The server has answered: the next step has a deadline of its own."""
         assert self._deadline is not None
-        self._deadline.reschedule(asyncio.get_running_loop().time() + self._step_s)
+        self._deadline.reschedule(asyncio.get_running_loop().time() + self._step_s + longer_s)
         self._stepped()
 
     async def partitions(self) -> int:
@@ -218,14 +223,9 @@ class Store:
         Raises Moved, Retriable; Refused for a row's content unless `careful`. After Retriable or a
         cancellation the transaction may have been committed: repeat it, and Moved tells.
         """
-        # Sorted: two archives lock in the same order.
-        parameters = [_parameters(pair, moves[pair]) for pair in sorted(moves)]
         outcome = Outcome()
         async with self._transaction() as connection:
-            cursor = connection.cursor()
-            await cursor.executemany(_MOVE, parameters)
-            if cursor.rowcount != len(moves):
-                raise Moved(f"{cursor.rowcount} of {len(moves)} offsets stood where expected")
+            await move_offsets(connection, moves)
             if load is not None:
                 put = self._put_carefully if careful else self._put
                 outcome.culprits += await put(connection, COPY, load.plain)
@@ -237,6 +237,7 @@ class Store:
                     outcome.again = await self._store_again(connection, load)
                     outcome.found = load.again.count - len(refused) - outcome.again
                     outcome.stored += outcome.again
+                await self._put_parts(connection, load.parts)
                 await _keep(connection, outcome.culprits)
         return outcome
 
@@ -247,6 +248,14 @@ class Store:
                 await sink.write(rows.buffer)
             self._step()
         return []
+
+    async def _put_parts(self, connection: Connection, parts: Iterable[Parts]) -> None:
+        """One COPY after the other."""
+        for one in parts:
+            for buffer in rollup_rows.build(one):
+                async with connection.cursor().copy(rollup_rows.COPY.encode()) as sink:
+                    await sink.write(buffer)
+                self._step()
 
     async def _put_carefully(self, connection: Connection, copy: str, rows: Rows) -> list[Culprit]:
         """COPY in halves, in quarters, until what is refused stands alone; returns that.
@@ -284,7 +293,20 @@ class Store:
             for span in spans:
                 await connection.execute(take_out.encode(), span)
                 self._step()
-        return (await connection.execute(_STORE_AGAIN.encode())).rowcount
+        stored = (await connection.execute(_STORE_AGAIN.encode())).rowcount
+        if stored:
+            await connection.execute(_ROLL_UP_AGAIN.encode())
+        return stored
+
+
+async def move_offsets(connection: Connection, moves: Mapping[Partition, Move]) -> None:
+    """Raises Moved where one does not stand where it is expected."""
+    # Sorted: two archives lock in the same order.
+    parameters = [_parameters(pair, moves[pair]) for pair in sorted(moves)]
+    cursor = connection.cursor()
+    await cursor.executemany(_MOVE, parameters)
+    if cursor.rowcount != len(moves):
+        raise Moved(f"{cursor.rowcount} of {len(moves)} offsets stood where expected")
 
 
 async def _keep(connection: Connection, culprits: Sequence[Culprit]) -> None:

@@ -129,6 +129,7 @@ class EvidenceStore(Store):
         """
         async with self._transaction() as connection:
             await connection.execute("SET LOCAL statement_timeout = '30s'")
+            self._step(30.0)
             # In one order: two archives may copy for the same.
             cursor = await connection.execute(_LOCKED, (list(one.incidents),))
             incidents = [row[0] for row in await cursor.fetchall()]

@@ -36,6 +36,26 @@ COPY = (
     f"COPY reading_minute_part (block, minute, {', '.join(name for name, _, _ in _ARRAYS)})"
     " FROM STDIN (FORMAT binary)"
 )
+INSERT = f"""
+    INSERT INTO reading_minute_part
+    SELECT block, minute, array_agg(slot), array_agg(n), array_agg(low), array_agg(high),
+        array_agg(total), array_agg(first_us), array_agg(first), array_agg(last_us),
+        array_agg(last), array_agg(flags), {{origin}}
+    FROM (
+        SELECT point / {BLOCK_POINTS} AS block, minute,
+            mod(point, {BLOCK_POINTS})::smallint AS slot,
+            count(*)::integer AS n, min(value) AS low, max(value) AS high,
+            sum(value::double precision) AS total, min(us) AS first_us,
+            (array_agg(value ORDER BY us, value))[1] AS first, max(us) AS last_us,
+            (array_agg(value ORDER BY us DESC, value DESC))[1] AS last, bit_or(flags) AS flags
+        FROM (
+            SELECT r.point, r.value, r.flags, date_trunc('minute', r.event) AS minute,
+                (extract(epoch FROM r.event - date_trunc('minute', r.event)) * 1000000)::integer
+                    AS us
+            {{readings}}
+        ) e GROUP BY point, minute
+    ) m GROUP BY block, minute"""
+"""Parts of rows of the database: `readings` is a FROM clause that names them `r`."""
 _HEAD_BYTES = 20  # dimensions, nulls, oid, length, lower bound
 
 

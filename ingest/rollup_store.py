@@ -6,16 +6,15 @@ has moved; `Moved` tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from ingest import rollup_rows
 from ingest.archive_place import Place
-from ingest.archive_store import Move, Moved, Store, copy_all, move_offsets
+from ingest.archive_store import Load, Move, Moved, Outcome, Store, move_offsets
 from ingest.rollup import HORIZON_US, RollPlace
 from ingest.rollup_parts import Parts
-from ingest.rollup_rows import BLOCK_POINTS
 from sizao import units
 from sizao.db import Connection, DatabaseSettings
 from sizao.kafka import Partition
@@ -23,6 +22,7 @@ from sizao.topics import ALARMS, of_lane
 
 _DAY_MINUTES = 1_440
 _DAY_S = 86_400
+_SALVAGE_S = 300  # ten minutes of a partition, made from the rows
 _FIRST = """
     INSERT INTO rollup_offset (topic, partition, held, settled) VALUES (%s, %s, %s, %s)
     ON CONFLICT DO NOTHING"""
@@ -44,32 +44,19 @@ _SALVAGED = """
 _UNSALVAGE = """
     DELETE FROM reading_minute_part WHERE origin = %(origin)s
         AND minute >= to_timestamp(%(since_us)s / 1000000)"""
-_SALVAGE = f"""
-    INSERT INTO reading_minute_part
-    SELECT block, minute, array_agg(slot), array_agg(n), array_agg(low), array_agg(high),
-        array_agg(total), array_agg(first_us), array_agg(first), array_agg(last_us),
-        array_agg(last), array_agg(flags), %(origin)s
-    FROM (
-        SELECT point / {BLOCK_POINTS} AS block, minute, (point %% {BLOCK_POINTS})::smallint AS slot,
-            count(*)::integer AS n, min(value) AS low, max(value) AS high,
-            sum(value::double precision) AS total, min(us) AS first_us,
-            (array_agg(value ORDER BY us, value))[1] AS first, max(us) AS last_us,
-            (array_agg(value ORDER BY us DESC, value DESC))[1] AS last, bit_or(flags) AS flags
-        FROM (
-            SELECT r.point, r.value, r.flags, date_trunc('minute', r.event) AS minute,
-                (extract(epoch FROM r.event - date_trunc('minute', r.event)) * 1000000)::integer
-                    AS us
-            {_SALVAGED} AND (r.flags & 2) = 0
-        ) e GROUP BY point, minute
-    ) m GROUP BY block, minute"""
+_SALVAGE = rollup_rows.INSERT.format(
+    readings=f"{_SALVAGED} AND (r.flags & 2) = 0", origin="%(origin)s"
+)
 
 
 class RollupStore(Store):
     """The archive's one connection, with what roll-ups need besides."""
 
-    def __init__(self, settings: DatabaseSettings) -> None:
+    def __init__(
+        self, settings: DatabaseSettings, stepped: Callable[[], None] = lambda: None
+    ) -> None:
         """Connects at the first use."""
-        super().__init__(settings)
+        super().__init__(settings, stepped)
         self._days: set[int] = set()
 
     async def close(self) -> None:
@@ -93,24 +80,20 @@ class RollupStore(Store):
         }
 
     async def store(
-        self,
-        moves: Mapping[Partition, Move],
-        rows: bytearray | None,
-        parts: Sequence[Parts] = (),
-    ) -> None:
-        """As above; `parts` of the rows go with them."""
-        await self.cover_days(parts)
-        await super().store(moves, rows, parts)
+        self, moves: Mapping[Partition, Move], load: Load | None, *, careful: bool = False
+    ) -> Outcome:
+        """As above; the days of what is rolled up with the load have partitions then."""
+        if load is not None:
+            await self._cover_days(_days(load.parts) | load.days)
+        return await super().store(moves, load, careful=careful)
 
-    async def cover_days(self, parts: Iterable[Parts]) -> None:
-        """Make sure that the days of these parts have partitions."""
-        days = {
-            day for one in parts for day in np.unique(one.minute // _DAY_MINUTES).tolist()
-        } - self._days
-        if days:
+    async def _cover_days(self, days: Collection[int]) -> None:
+        """Make sure that these days (since 1970) have partitions."""
+        missing = set(days) - self._days
+        if missing:
             async with self._transaction() as connection:
-                await _cover(connection, [day * _DAY_S for day in sorted(days)])
-            self._days |= days
+                await _cover(connection, [day * _DAY_S for day in sorted(missing)])
+            self._days |= missing
 
     async def settle(
         self,
@@ -119,11 +102,10 @@ class RollupStore(Store):
         parts: Sequence[Parts],
     ) -> None:
         """Store parts and move the places, or neither. Raises Moved, Retriable."""
-        await self.cover_days(parts)
+        await self._cover_days(_days(parts))
         async with self._transaction() as connection:
             await _move(connection, before, after)
-            for one in parts:
-                await copy_all(connection, rollup_rows.COPY, rollup_rows.build(one))
+            await self._put_parts(connection, parts)
 
     async def salvage(self, pair: Partition, move: Move | None, next_offset: int) -> None:
         """The log is not the one that was read: minutes that are open are made from `reading`.
@@ -133,7 +115,8 @@ class RollupStore(Store):
         topic, number = pair
         codes = [one.code for one in units.QUANTITIES if of_lane(one.lane).name == topic]
         async with self._transaction() as connection:
-            await connection.execute("SET LOCAL statement_timeout = '300s'")
+            await connection.execute(f"SET LOCAL statement_timeout = '{_SALVAGE_S}s'".encode())
+            self._step(_SALVAGE_S)
             if move is not None:
                 await move_offsets(connection, {pair: move})
             cursor = await connection.execute(_PLACES, ([topic], [number]))
@@ -167,6 +150,10 @@ class RollupStore(Store):
             row = await cursor.fetchone()
         self._days.clear()
         return 0 if row is None else int(row[0])
+
+
+def _days(parts: Iterable[Parts]) -> set[int]:
+    return {day for one in parts for day in np.unique(one.minute // _DAY_MINUTES).tolist()}
 
 
 async def _cover(connection: Connection, seconds: Iterable[int]) -> None:

@@ -23,7 +23,7 @@ from psycopg.conninfo import conninfo_to_dict
 from deploy.local.places import private_place, remove_run
 from deploy.local.postgres import Postgres
 from ingest import rollup, rows
-from ingest.archive_store import Move
+from ingest.archive_store import Load, Move
 from ingest.rollup import Heard
 from ingest.rollup_parts import MINUTE_US, Parts, redelivered
 from ingest.rollup_store import RollupStore
@@ -118,7 +118,8 @@ async def run(
             await store.cover({one.received_us // 3_600_000_000 for one in batch}, 3_600_000_000)
             cpu.__post_init__()
             built = rows.build(batch)
-            await store.store({PAIR: Move(expected=place.next_offset, place=place)}, built.buffer)
+            load = Load(plain=built, again=rows.build([]), in_time=(), late=())
+            await store.store({PAIR: Move(expected=place.next_offset, place=place)}, load)
             if rolled:
                 heard = [Heard(PAIR, place.next_offset, one) for one in batch]
                 rollup.take(state, heard, 0.0)
@@ -184,7 +185,8 @@ async def day(settings: DatabaseSettings) -> dict[str, Any]:
         )  # fmt: skip
         parts += redelivered([made])
     store = RollupStore(settings)
-    await store.store({}, None, parts)
+    none = rows.build([])
+    await store.store({}, Load(plain=none, again=none, in_time=(), late=(), parts=parts))
     await store.close()
     took = []
     async with connected(settings, "bench") as connection:

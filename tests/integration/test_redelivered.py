@@ -7,7 +7,7 @@ from itertools import groupby
 import numpy as np
 from fix_archive import archiving, until, value_of
 
-from ingest import archive
+from ingest import archive_batch
 from ingest.archive_place import Gap
 from ingest.redelivered import Parted
 from sizao import clock
@@ -126,12 +126,31 @@ async def test_what_became_of_it_is_counted(clean_topics, place):
         assert min(again.values()) > 0
         assert value_of(service, "rows_total") == district.rows.total()
     assert await stored(place) == district.rows
+    assert await rolled_up(place) == await delivered_again(place)
+
+
+async def delivered_again(place):
+    """Rows that came again and were stored, by point and minute."""
+    return await place.query(
+        "SELECT point, date_trunc('minute', event), count(*), min(value), max(value)"
+        " FROM reading WHERE flags & 2 <> 0 GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+
+
+async def rolled_up(place):
+    """What the roll-ups hold of such rows: they leave with the rows, before any minute closes."""
+    return await place.query(
+        "SELECT b.block * 32 + u.slot, b.minute, sum(u.count)::bigint, min(u.low), max(u.high)"
+        " FROM reading_minute_part b CROSS JOIN LATERAL"
+        " unnest(b.slot, b.count, b.low, b.high, b.flags) u (slot, count, low, high, flags)"
+        " WHERE u.flags & 2 <> 0 GROUP BY 1, 2 ORDER BY 1, 2"
+    )
 
 
 async def test_without_the_look_they_would_be_doubled(clean_topics, place, monkeypatch):
     """The proof above can turn red."""
     monkeypatch.setattr(
-        archive, "part", lambda frames: Parted(plain=list(frames), again=[], untimed=0)
+        archive_batch, "part", lambda frames: Parted(plain=list(frames), again=[], untimed=0)
     )
     district = District(seed=5, readings=300)
     frames = list(district.frames("d.telemetry"))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ingest import archive_place as places
-from ingest.archive import Batch, shard_of
+from ingest.archive import shard_of
+from ingest.archive_batch import Batch
 from ingest.archive_place import Gap, Place, Start
 from ingest.rows import TIME_US_END
 from sizao import frame
