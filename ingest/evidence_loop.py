@@ -187,8 +187,9 @@ class Evidence:
 
     async def _turn(self) -> bool:
         """Copy what has come since; True where more is waiting already."""
+        unfinished = partial(self._store.copying, self._section.late_min * _MINUTE_US)
         for _ in range(_SLICES_MAX):
-            windows = await self._patiently(self._store.copying)
+            windows = await self._patiently(unfinished)
             stored_us = await self._patiently(self._store.stored_us)
             now_us = clock.now_us()
             self._behind(windows, now_us)
@@ -216,9 +217,8 @@ class Evidence:
         self._series.behind.set(max(0, now_us - least) / 1e6)
 
     async def _copy(self, one: evidence.Slice) -> None:
-        late_us = self._section.late_min * _MINUTE_US
         try:
-            rows, full = await self._store.copy(one, self._section.rows_max, late_us)
+            rows, full = await self._store.copy(one, self._section.rows_max)
         except TooSlow as slow:
             if self._slice_us <= _SLICE_US_MIN:
                 raise

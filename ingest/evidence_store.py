@@ -27,6 +27,10 @@ _KEEP = f"""
         from_us = excluded.from_us, until_us = excluded.until_us, closed_us = excluded.closed_us,
         copied_us = least(evidence_window.copied_us, excluded.copied_us),
         state = CASE WHEN evidence_window.state = 'full' THEN 'full' ELSE 'copying' END"""
+# The close may be heard of after everything before it has been copied.
+_FINISH = """
+    UPDATE evidence_window SET state = 'done'
+    WHERE state = 'copying' AND copied_us >= until_us + %s"""
 _COPYING = f"""
     SELECT coalesce(a.partition, -1), {", ".join(f"w.{name}" for name in _COLUMNS.split(", "))}
     FROM evidence_window w
@@ -58,9 +62,7 @@ _COPY = """
     ), counted AS (SELECT incident, count(*) AS n FROM copied GROUP BY incident)
     UPDATE evidence_window w SET rows = w.rows + coalesce(c.n, 0),
         copied_us = greatest(w.copied_us, %(until_us)s),
-        state = CASE
-            WHEN w.rows + coalesce(c.n, 0) >= %(rows_max)s THEN 'full'
-            WHEN %(until_us)s >= w.until_us + %(late_us)s THEN 'done' ELSE 'copying' END
+        state = CASE WHEN w.rows + coalesce(c.n, 0) >= %(rows_max)s THEN 'full' ELSE 'copying' END
     FROM evidence_window v LEFT JOIN counted c ON c.incident = v.incident
     WHERE v.incident = w.incident AND w.incident = ANY(%(incidents)s)
     RETURNING coalesce(c.n, 0), w.state"""
@@ -106,10 +108,14 @@ class EvidenceStore(Store):
                 ]  # fmt: skip
                 await cursor.executemany(_KEEP, rows)
 
-    async def copying(self) -> dict[int, list[Window]]:
-        """Windows not finished, by partition; -1: of a place that nobody knows."""
+    async def copying(self, late_us: int) -> dict[int, list[Window]]:
+        """Windows not finished, by partition; -1: of a place that nobody knows.
+
+        Finished: copied beyond its end by `late_us`, for late readings.
+        """
         found: dict[int, list[Window]] = {}
         async with self._transaction() as connection:
+            await connection.execute(_FINISH, (late_us,))
             cursor = await connection.execute(_COPYING)
             for row in await cursor.fetchall():
                 found.setdefault(row[0], []).append(_window(row[1:]))
@@ -122,7 +128,7 @@ class EvidenceStore(Store):
             cursor = await connection.execute(_STORED, (topics, topics))
             return {row[0]: row[1] for row in await cursor.fetchall()}
 
-    async def copy(self, one: Slice, rows_max: int, late_us: int) -> tuple[int, int]:
+    async def copy(self, one: Slice, rows_max: int) -> tuple[int, int]:
         """Copy a slice; returns rows kept and windows that are full. Repeating it changes nothing.
 
         Raises TooSlow where it is to be asked for less.
@@ -138,7 +144,6 @@ class EvidenceStore(Store):
                 "since_us": one.since_us,
                 "until_us": one.until_us,
                 "rows_max": rows_max,
-                "late_us": late_us,
             }
             cursor = await connection.execute(_COPY, asked)
             told = await cursor.fetchall()

@@ -31,7 +31,7 @@ class RollupSection(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     grace_s: float = Field(
-        default=2.0, ge=0, le=60, description="from a minute's end to its closing; late data after"
+        default=1.0, ge=0, le=60, description="from a minute's end to its closing; late data after"
     )
     kept_days: int = Field(default=400, ge=3, le=4_000, description="older days are dropped")
 
