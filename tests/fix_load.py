@@ -86,6 +86,10 @@ class Load:
         """Wait until the load has run so long."""
         eventually(lambda: clock.now_us() >= self.started_us + seconds * 1e6, 60, "time passes")
 
+    def end(self) -> None:
+        """Say no more, whatever the plan was."""
+        self.process.terminate()
+
     def acknowledged(self) -> dict[tuple[str, int], int]:
         """(key, device time) -> when its PUBACK came."""
         self.process.communicate(timeout=90)

@@ -3,7 +3,7 @@
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,14 +25,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
+def kind_of_servers() -> Callable[..., Servers]:
+    """What makes them; the fault runs put wires before them (tests/chaos)."""
+    return Servers
+
+
+@pytest.fixture(scope="session")
+def servers(
+    request: pytest.FixtureRequest, kind_of_servers: Callable[..., Servers]
+) -> Iterator[Servers]:
     """Mosquitto, Kafka and PostgreSQL, new for this run of the tests and stopped after it.
 
     A test may kill one of them if it starts it again (same ports, same data) before it ends.
     """
     sweep(PREFIX)  # what a killed run, or one with failures, has left behind
     place = private_place(f"{PREFIX}{os.getpid()}")
-    with Servers(place, fresh=True) as running:
+    with kind_of_servers(place, fresh=True) as running:
         yield running
     if not request.session.testsfailed:  # else the logs stay for a look
         shutil.rmtree(place)

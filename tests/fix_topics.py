@@ -49,9 +49,14 @@ async def _answering(settings: KafkaSettings) -> None:
             await reader.stop()
 
 
-@pytest.fixture
-def clean_topics(servers) -> KafkaSettings:
-    """Kafka with our topics, empty. Must be asked for before a test writes or reads any."""
+def renew_topics(servers) -> KafkaSettings:
+    """The same, for a fixture of a longer life."""
     settings = KafkaSettings(bootstrap=servers.addresses.kafka_bootstrap)
     asyncio.run(renew(settings))
     return settings
+
+
+@pytest.fixture
+def clean_topics(servers) -> KafkaSettings:
+    """Kafka with our topics, empty. Must be asked for before a test writes or reads any."""
+    return renew_topics(servers)

@@ -28,6 +28,7 @@ from pathlib import Path
 LOG_BYTES_MAX = 64 * 1024 * 1024  # a server that repeats one line must not fill the disk
 LOG_CHECK_S = 5.0
 WAKE_BYTES_MAX = 512
+KILLED = 128  # and the signal's number: exit code for a server that a signal has ended
 OPEN_FILES = 65_536  # the usual soft limit of 1,024 is fewer than a district's connections
 
 
@@ -105,7 +106,7 @@ def say(report: int, words: str) -> None:
 
 
 def main(argv: list[str]) -> int:
-    """Start, report the server's process id, watch, report how it ended."""
+    """Start, report the server's process id, watch; exit as it did."""
     control, report, spec = int(argv[1]), int(argv[2]), json.load(sys.stdin)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # Only the pipe decides: a Ctrl-C or a service manager's stop reaches the parent first.
@@ -124,8 +125,8 @@ def main(argv: list[str]) -> int:
         say(report, f"error {error}")
         return 1
     say(report, f"pid {server.pid}")
-    say(report, f"exit {watch(server, control, wake_read, log_fd, spec)}")
-    return 0
+    code = watch(server, control, wake_read, log_fd, spec)
+    return code if code >= 0 else KILLED - code
 
 
 if __name__ == "__main__":

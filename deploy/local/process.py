@@ -50,6 +50,7 @@ class Child:
     pid_file: Path
     stop_signal: int = signal.SIGTERM
     grace_s: float = 10.0
+    code: int | None = field(default=None, init=False)  # of its last end; 137: SIGKILL
     _guard: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
     _control: int = field(default=-1, init=False, repr=False)
     _server: Identity | None = field(default=None, init=False, repr=False)
@@ -238,7 +239,7 @@ class Child:
             self._control = -1
         if self._guard is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._guard.wait(self.grace_s + REPORT_S)
+                self.code = self._guard.wait(self.grace_s + REPORT_S)
             self._guard = None
         self._server = None
         self.pid_file.unlink(missing_ok=True)

@@ -56,6 +56,7 @@ class Process:
     port: int
     child: Child
     shown: str = ""
+    entry: tuple[str, ...] = ("-m", "sizao.cli")  # a test may begin it in another way
 
     @property
     def log(self) -> Path:
@@ -83,7 +84,7 @@ class Process:
 
     def launch(self) -> None:
         """Start and do not wait."""
-        command = [sys.executable, "-m", "sizao.cli", self.name, "--config", str(self.config)]
+        command = [sys.executable, *self.entry, self.name, "--config", str(self.config)]
         self.child.start(command, user=None, env=environment(), cwd=self.config.parent)
 
     def stop(self) -> None:

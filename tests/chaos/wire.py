@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 from dataclasses import dataclass, field
+from typing import Self
 
 UP, DOWN = "up", "down"
 BOTH = frozenset({UP, DOWN})
@@ -73,7 +74,7 @@ class Wire:
 
     def __init__(self, wires: "Wires", target: tuple[str, int]) -> None:
         """`Wires.open` makes it."""
-        self._wires, self._target = wires, target
+        self._wires, self.target = wires, target
         self._fault = WHOLE
         self._left: int | None = None
         self._joints: set[Joint] = set()
@@ -117,7 +118,7 @@ class Wire:
         try:
             if self._fault.refuse:
                 return
-            there, away = await asyncio.open_connection(*self._target, limit=CHUNK_BYTES)
+            there, away = await asyncio.open_connection(*self.target, limit=CHUNK_BYTES)
             joint.writers.append(away)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pump(joint, UP, reader, away))
@@ -181,15 +182,24 @@ class Wires:
         self._all.append(wire)
         return wire
 
-    def __enter__(self) -> "Wires":
+    def __enter__(self) -> Self:
         """Start the thread."""
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         """Reset what is open, and end."""
-        for wire in self._all:
-            asyncio.run_coroutine_threadsafe(wire.close(), self._loop).result(CALL_S)
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(CALL_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(CALL_S)
         self._loop.close()
+
+    async def _close(self) -> None:
+        for wire in self._all:
+            await wire.close()
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest)
+        await asyncio.sleep(0)  # what was aborted is closed in the loop's next turn

@@ -1,0 +1,81 @@
+"""A test build of `sizao` with one guard taken out: the product itself has no switch for that.
+
+    python tests/chaos/guards.py GUARD bridge --config FILE        GUARD: a name below, or `none`
+
+Whatever a guard is made of must be there, else the build refuses to start: a guard that was moved
+would otherwise be proved by a run that took out nothing.
+"""
+
+import sys
+
+REQUEST_TIMEOUT_MS = 60_000  # in every build: a directed run holds Kafka's answers back
+
+
+def acknowledge_after_kafka() -> None:
+    """PUBACK as soon as a batch is planned."""
+    from ingest.lane import LaneLoop
+
+    settle, write = LaneLoop._settle, LaneLoop._write
+
+    async def early(self, effects) -> None:
+        settle(self, effects)
+        await write(self, effects)
+
+    def once(self, effects) -> None:
+        if not effects.records:
+            settle(self, effects)
+
+    LaneLoop._write, LaneLoop._settle = early, once
+
+
+def connection_epoch() -> None:
+    """All connections count as one, so that a late PUBACK goes out on whichever is open."""
+    from ingest.mqtt.client import Connection
+
+    begin = Connection.__init__
+
+    def same(self, settings, *, epoch: int, **rest) -> None:
+        assert epoch
+        begin(self, settings, epoch=1, **rest)
+
+    Connection.__init__ = same
+
+
+def compare_and_set() -> None:
+    """The archive moves its offsets from wherever they stand."""
+    from ingest import archive_store
+
+    guarded = "AND next_offset = %s"
+    assert guarded in archive_store._MOVE
+    anywhere = archive_store._MOVE.replace(guarded, "AND next_offset >= 0 * %s::bigint")
+    archive_store._MOVE = anywhere
+
+
+def dedupe() -> None:
+    """Nothing counts as delivered again."""
+    from ingest import archive
+    from ingest.redelivered import Parted
+
+    assert archive.part
+    archive.part = lambda frames: Parted(plain=list(frames), again=[], untimed=0)
+
+
+GUARDS = {
+    one.__name__: one for one in (acknowledge_after_kafka, connection_epoch, compare_and_set, dedupe)
+}
+
+
+def main() -> None:
+    """Take the guard out, then be `sizao`."""
+    from sizao import cli, kafka
+
+    assert kafka._REQUEST_TIMEOUT_MS
+    kafka._REQUEST_TIMEOUT_MS = REQUEST_TIMEOUT_MS
+    guard = sys.argv.pop(1)
+    if guard != "none":
+        GUARDS[guard]()
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
