@@ -1,14 +1,17 @@
 """A test build of `sizao` with one guard taken out: the product itself has no switch for that.
 
-    python tests/chaos/guards.py GUARD bridge --config FILE        GUARD: a name below, or `none`
+    python tests/chaos/guards.py GUARD bridge --config FILE        GUARD: a name below, or `none`;
+                                                                 or a library that shall hang
 
 Whatever a guard is made of must be there, else the build refuses to start: a guard that was moved
 would otherwise be proved by a run that took out nothing.
 """
 
+import asyncio
 import sys
 
 REQUEST_TIMEOUT_MS = 60_000  # in every build: a directed run holds Kafka's answers back
+WORKS_FIRST = 20  # calls, before a library hangs
 
 
 def acknowledge_after_kafka() -> None:
@@ -53,15 +56,48 @@ def compare_and_set() -> None:
 
 def dedupe() -> None:
     """Nothing counts as delivered again."""
-    from ingest import archive
     from ingest.redelivered import Parted
+
+    from ingest import archive
 
     assert archive.part
     archive.part = lambda frames: Parted(plain=list(frames), again=[], untimed=0)
 
 
+def hang_bridge() -> None:
+    """The producer's library never returns, after a while: aiokafka#1101."""
+    from sizao.kafka import Producer
+
+    Producer.send = _hanging(Producer.send)
+
+
+def hang_archive() -> None:
+    """The consumer's library never brings anything again: aiokafka#1154."""
+    from ingest import archive
+
+    class Stuck(archive.Reader):
+        fetch = _hanging(archive.Reader.fetch)
+
+    archive.Reader = Stuck
+
+
+def _hanging(call):
+    calls = 0
+
+    async def hang(self, *given, **named):
+        nonlocal calls
+        calls += 1
+        if calls > WORKS_FIRST:
+            await asyncio.Event().wait()
+        return await call(self, *given, **named)
+
+    return hang
+
+
+HANGS = {one.__name__: one for one in (hang_bridge, hang_archive)}
 GUARDS = {
-    one.__name__: one for one in (acknowledge_after_kafka, connection_epoch, compare_and_set, dedupe)
+    one.__name__: one
+    for one in (acknowledge_after_kafka, connection_epoch, compare_and_set, dedupe)
 }
 
 
@@ -73,7 +109,7 @@ def main() -> None:
     kafka._REQUEST_TIMEOUT_MS = REQUEST_TIMEOUT_MS
     guard = sys.argv.pop(1)
     if guard != "none":
-        GUARDS[guard]()
+        (GUARDS | HANGS)[guard]()
     cli.main()
 
 

@@ -158,7 +158,7 @@ class Run:
         self._check(len(self.faults.done) == len(self.rounds), "given up before the last fault")
 
     def _alarms_first(self, expected: dict) -> None:
-        """What was acknowledged while a fault lasted: when the last of it was in the log, by lane."""
+        """When the last of what was acknowledged during a fault was in the log, by lane."""
         said = {"alarm": [], "telemetry": []}
         for one in expected.values():
             said["alarm" if one.repeats else "telemetry"].append((one.acked_us, one.ts_us))

@@ -1,8 +1,8 @@
-"""A street under fault runs: who lives there, what its alarm devices say, what they must be paid for.
+"""A street under fault runs: who lives there, and what its alarm devices say.
 
 200 heat sensors bring the load (fix_load). The alarm devices say their alarm until it is seen, as
-`repeats: yes` promises: every other one a smoke alarm on the alarm lane, again each 5 s, else a heat
-sensor over its limit, again each second. What stands in for `seen` is the page that the fire
+`repeats: yes` promises: every other one is a smoke alarm on the alarm lane, again each 5 s, else a
+heat sensor over its limit, again each second. What stands in for `seen` is the page that the fire
 station's receiver has accepted.
 """
 
@@ -17,7 +17,6 @@ from fix_load import CARRIERS, DEVICES, HOUSES
 from deploy.local import load, load_wire
 from deploy.local.district import types
 from deploy.local.load_plan import FIRE_C, QUIET_C, Plan
-from ingest.onboarding import points_needed
 from sizao import clock
 from sizao.registry.write import AreaRow, CarrierRow, Change, DeviceRow
 from sizao.units import BY_CODE, BY_NAME, Lane
@@ -36,7 +35,9 @@ def kind(number: int) -> str:
 
 def settle(stack, alarms: int) -> None:
     """Register the street; every alarm device has a house and a connection of its own."""
-    steady = [DeviceRow(f"k{n}", f"c{n % CARRIERS}", HEAT, f"h{n % HOUSES}", 1) for n in range(DEVICES)]
+    steady = [
+        DeviceRow(f"k{n}", f"c{n % CARRIERS}", HEAT, f"h{n % HOUSES}", 1) for n in range(DEVICES)
+    ]
     alarming = [
         DeviceRow(f"a{n}", f"a{n}", kind(n), f"ha{n}", 1 if kind(n) == HEAT else 0)
         for n in range(alarms)
@@ -49,7 +50,9 @@ def settle(stack, alarms: int) -> None:
     stack.register(
         Change(
             areas=top + [AreaRow(code, "s", "site", code, code) for code in sites],
-            carriers=[CarrierRow(name) for name in dict.fromkeys(row.carrier for row in steady + alarming)],
+            carriers=[
+                CarrierRow(name) for name in dict.fromkeys(row.carrier for row in steady + alarming)
+            ],
             types=types(),
             devices=steady + alarming,
         ),
@@ -62,7 +65,9 @@ def smoke(value: float, ts_us: int) -> bytes:
     moment = datetime.fromtimestamp(ts_us // 1_000_000, UTC)
     state = "alarm " if value >= FIRE_C else "normal"
     at = f"{moment:%Y-%m-%dT%H:%M:%S}.{ts_us % 1_000_000:06d}Z"
-    return f'{{"state": "{state.strip()}", "smoke": {value / 10:6.3f}, "time": "{at}"}}'.ljust(99).encode()
+    return f'{{"state": "{state.strip()}", "smoke": {value / 10:6.3f}, "time": "{at}"}}'.ljust(
+        99
+    ).encode()
 
 
 @dataclass(frozen=True)
@@ -129,7 +134,11 @@ class Speaker(load.Load):
         """Every reading that must stand in the table."""
         found = []
         for number, (key, what) in enumerate(self._kinds):
-            codes = [1] if what == HEAT else [BY_NAME["fire_state"].code, BY_NAME["smoke_od_per_m"].code]
+            codes = (
+                [1]
+                if what == HEAT
+                else [BY_NAME["fire_state"].code, BY_NAME["smoke_od_per_m"].code]
+            )
             first = number * self._says
             for message in range(first, first + self._next[number]):
                 if self.acked_us[message]:
@@ -178,7 +187,9 @@ class Alarms(Speaker):
     def first_us(self, key: str) -> int:
         """First acknowledgement of a device's alarm; now while there is none."""
         first = int(key[1:]) * self._says
-        return min((at for at in self.acked_us[first : first + self._says] if at), default=clock.now_us())
+        return min(
+            (at for at in self.acked_us[first : first + self._says] if at), default=clock.now_us()
+        )
 
     def _burn(self) -> None:
         try:

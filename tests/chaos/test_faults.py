@@ -7,31 +7,11 @@ summary of each run lies in build/chaos/.
 import faulthandler
 import json
 import os
-import secrets
 import sys
-from pathlib import Path
 
-import pytest
-from chaos.house import WiredStack
 from chaos.run import Run
-from fix_stack import forget_sessions
 
 FAULTS, FAULTS_LONG = 10, 50
-
-
-@pytest.fixture
-def stack(servers, clean_topics):
-    forget_sessions(servers.mosquitto)
-    name = secrets.token_hex(6)
-    made = WiredStack(servers, Path(servers.folder) / f"stack-{name}", database_name=f"t_{name}")
-    made.configure()
-    made.command("migrate")
-    yield made
-    servers.mend()
-    made.stop()
-    for process in made.processes.values():  # shown by pytest when the test has failed
-        sys.stdout.write(f"--- {process.name}\n{process.child.tail()}\n")
-    servers.postgres.drop_database(made.database_name)
 
 
 def test_random_faults(stack, capsys):

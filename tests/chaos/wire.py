@@ -32,6 +32,7 @@ class Fault:
     `hold`: bytes of this direction wait where they are, and nobody is told; they arrive later.
     `swallow`: bytes of this direction are taken, acknowledged by TCP, and gone (half-open); when
     the fault ends, a connection that has lost bytes is reset.
+    `only_open`: all this befalls connections that are open now; a new one works.
     `bytes_left`: when so many more bytes have gone up, their connection is reset; once.
     """
 
@@ -42,6 +43,7 @@ class Fault:
     delay_s: float = 0.0
     jitter_s: float = 0.0
     bytes_left: int | None = None
+    only_open: bool = False
 
 
 WHOLE = Fault()
@@ -59,6 +61,7 @@ class Joint:
 
     writers: list[asyncio.StreamWriter] = field(default_factory=list)
     lost: bool = False  # bytes of it were swallowed
+    spared: bool = False  # opened when the fault was there already
 
     def abort(self) -> None:
         """Reset both sides."""
@@ -96,6 +99,7 @@ class Wire:
     def _set(self, fault: Fault) -> None:
         self._fault, self._left = fault, fault.bytes_left
         for joint in list(self._joints):
+            joint.spared = False
             if fault.refuse or fault.reset or (joint.lost and not fault.swallow):
                 joint.abort()
         self._changed.set()  # who holds bytes looks again
@@ -113,7 +117,7 @@ class Wire:
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        joint = Joint([writer])
+        joint = Joint([writer], spared=self._fault.only_open)
         self._joints.add(joint)
         try:
             if self._fault.refuse:
@@ -129,11 +133,14 @@ class Wire:
             joint.abort()
             self._joints.discard(joint)
 
+    def _of(self, joint: Joint) -> Fault:
+        return WHOLE if joint.spared else self._fault
+
     async def _pump(self, joint: Joint, way: str, source, sink) -> None:
         while data := await source.read(CHUNK_BYTES):
-            while way in self._fault.hold:
+            while way in self._of(joint).hold:
                 await self._changed.wait()
-            fault = self._fault
+            fault = self._of(joint)
             if way in fault.swallow:
                 joint.lost = True
                 continue

@@ -1,6 +1,7 @@
 """What dies under the bridge, or with it: what was acknowledged is in Kafka all the same."""
 
 import asyncio
+import json
 import secrets
 
 import pytest
@@ -44,6 +45,7 @@ async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(bridge, nam
 
 EARLY = """
 import asyncio
+import json
 from ingest.lane import LaneLoop
 
 write = LaneLoop._write
@@ -156,3 +158,24 @@ async def test_the_registry_cache_serves_while_the_database_is_away(bridge, name
         assert promised <= (await bridge.readings(READINGS, promised)).keys()
     finally:
         await asyncio.to_thread(servers.postgres.start)
+
+
+async def test_wrong_clocks_and_a_payload_too_large_cost_their_neighbours_nothing(bridge, name):
+    """A bridge in wide use lost 1,286 healthy messages to four whose clocks were ahead."""
+    await bridge.start()
+    load = Load(bridge, name)
+    ahead_s = clock.now_us() / 1e6 + 7200
+    topic = f"up/{name}-0/telemetry/h0"
+    for number in range(400):
+        load.send()
+        if number % 100 == 50:
+            load.publishers[0].publish(topic, json.dumps({"temperature": 9, "ts": ahead_s}), number)
+        if number == 200:
+            load.publishers[0].publish(topic, b"x" * 1_048_000, number)
+    promised = await load.acknowledged()
+    assert len(promised) == 400
+    found = await bridge.readings(READINGS, promised)
+    assert promised <= found.keys()
+    assert max(found[one] for one in promised) == 1
+    assert await bridge.metric("sizao_bridge_telemetry_clock_corrected_total") == 4
+    assert await bridge.metric("sizao_bridge_telemetry_rejects_total") == 1
