@@ -30,6 +30,7 @@ WARM_S = 3.0
 DRAIN_S = 60.0
 FRESH_US = {"log": 2_000_000, "table": 6_000_000}  # heartbeats move idle partitions each 5 s
 RSS_MB_MAX = 512
+TOGETHER_S = 2.0  # lanes come back with a jitter of a second each
 SHOWN = 5
 
 
@@ -170,6 +171,11 @@ class Run:
                 lane: max(self.log.through_us(lane, *both, window) - one.ended_us, 0) / 1e6
                 for lane, both in columns.items()
             }
+            alarm_s, telemetry_s = through["alarm"], through["telemetry"]
+            self._check(
+                alarm_s <= max(telemetry_s, TOGETHER_S),
+                f"alarms were through {alarm_s:.1f} s after {one.acts}, telemetry {telemetry_s:.1f} s",
+            )
             rounds.append(
                 {
                     "acts": [str(act) for act in one.acts],
