@@ -159,7 +159,7 @@ class Alarms(Speaker):
         """`seen`: returns the keys whose alarm somebody has."""
         super().__init__(stack, {f"a{n}": kind(n) for n in range(alarms)}, SAYS_MAX)
         self._each_s, self._seen = each_s, seen
-        self._last = threading.Event()
+        self._last, self._left = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._burn, name="alarms")
         self.began_us: dict[str, int] = {}
         self.failed: BaseException | None = None
@@ -178,6 +178,13 @@ class Alarms(Speaker):
         self._thread.join(deadline_s)
         if self.failed:
             raise self.failed
+
+    def leave(self) -> None:
+        """End, whatever is not seen yet."""
+        self._last.set()
+        self._left.set()
+        self._thread.join()
+        self.close()
 
     def open_since_us(self) -> list[int]:
         """When each alarm that nobody has seen yet was acknowledged for the first time."""
@@ -200,7 +207,7 @@ class Alarms(Speaker):
     def _loop(self) -> None:
         burning: dict[int, float] = {}
         next_s, number = clock.monotonic_s(), 0
-        while burning or not self._last.is_set():
+        while (burning or not self._last.is_set()) and not self._left.is_set():
             now_s = clock.monotonic_s()
             if now_s >= next_s and number < len(self._kinds) and not self._last.is_set():
                 burning[number] = now_s
@@ -217,4 +224,5 @@ class Alarms(Speaker):
                     else:
                         burning[one] = due_s + AGAIN_S[kind(one)]
             self.serve()
-        self.settled()
+        if not self._left.is_set():
+            self.settled()

@@ -49,9 +49,8 @@ class Flow:
         self.load = Load(stack, within, rate=RATE, seconds=SECONDS_MAX, fires=0, fires_from_s=0)
         self.alarms = Alarms(stack, ALARMS, 2.0, lambda: pages(self.receiver))
         self.alarms.start()
-        within.callback(self.alarms.join, 60)
-        within.callback(self.alarms.end)
-        eventually(lambda: not self.stands(now_us()), 60, "all flows")
+        within.callback(self.alarms.leave)
+        eventually(lambda: not self.stands(now_us() - 2 * STALE_US), 60, "all flows")
 
     def stands(self, since_us: int) -> list[str]:
         """Stages through which nothing has come that is newer than `since_us`, or fresh."""
