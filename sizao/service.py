@@ -31,6 +31,7 @@ DONE, FAILED, BAD_INPUT, LOST_PROGRESS = 0, 1, 2, 3
 
 _WATCH_S = 1.0
 _STALL_S = 10.0  # an event loop that has not turned for so long is not alive
+_STUCK_S = 15.0  # with `_SURE_S`, a restart and a start: progress within 45 s (tests/chaos)
 _PROBE_DEADLINE_S = 5.0
 _BACKOFF_S = (0.1, 5.0)
 _SURE_S = 15.0  # a dependency that came back answers a probe before the longest back-off is over
@@ -106,7 +107,7 @@ class Service:
         for one in what:
             self.ready.setdefault(one, False)
 
-    def stage(self, name: str, probe: Probe, *, limit_s: float = 30.0) -> Stage:
+    def stage(self, name: str, probe: Probe, *, limit_s: float = _STUCK_S) -> Stage:
         """Put a stage under the watchdog."""
         self.stages[name] = Stage(name, probe, limit_s)
         return self.stages[name]

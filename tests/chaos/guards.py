@@ -11,6 +11,7 @@ import asyncio
 import sys
 
 REQUEST_TIMEOUT_MS = 60_000  # in every build: a directed run holds Kafka's answers back
+HANGS_NOW = "this build hangs from now on"
 WORKS_FIRST = 20  # calls, before a library hangs
 
 
@@ -56,9 +57,8 @@ def compare_and_set() -> None:
 
 def dedupe() -> None:
     """Nothing counts as delivered again."""
-    from ingest.redelivered import Parted
-
     from ingest import archive
+    from ingest.redelivered import Parted
 
     assert archive.part
     archive.part = lambda frames: Parted(plain=list(frames), again=[], untimed=0)
@@ -88,6 +88,7 @@ def _hanging(call):
         nonlocal calls
         calls += 1
         if calls > WORKS_FIRST:
+            sys.stderr.write(f"{HANGS_NOW}\n")
             await asyncio.Event().wait()
         return await call(self, *given, **named)
 
