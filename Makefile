@@ -20,7 +20,7 @@ demo:  ## set up what is missing and play a recorded house fire through the whol
 
 test:  ## set up what is missing and run the tests against the real servers, with time per suite
 	@$(SETUP) test
-	@$(PYTHON) -m deploy.local.suites unit contract simulation integration
+	@$(PYTHON) -m deploy.local.suites unit contract simulation integration chaos
 
 test-all: ## the tests, and long fuzz, storms, fault runs
 	@$(SETUP) test
@@ -39,9 +39,9 @@ bench: ## the benchmarks; JSON under build/bench/ (PROFILE=quick, default or ful
 	@$(PYTHON) -m deploy.local.bench --profile $(or $(PROFILE),default)
 	@if [ "$(PROFILE)" != quick ]; then $(PYTHON) -m deploy.local.bench_registry; fi
 
-chaos: ## the long fault runs
+chaos: ## the long fault runs; summaries under build/chaos/ (SEED=17 draws others)
 	@$(SETUP) test
-	@SIZAO_LONG=1 $(PYTHON) -m deploy.local.suites chaos
+	@SIZAO_LONG=1 $(if $(SEED),SIZAO_SEED=$(SEED)) $(PYTHON) -m deploy.local.suites chaos
 
 up: ## start everything and leave it running; prints every address
 	@$(SETUP) run
