@@ -26,6 +26,7 @@ AGAIN_S = {SMOKE: 5.0, HEAT: 1.0}
 SAYS_MAX = 60  # of one device: five minutes of smoke
 TICK_S = 0.005
 SETTLE_S = 30.0
+ALARMS_A_CARRIER = 20
 
 
 def kind(number: int) -> str:
@@ -33,13 +34,18 @@ def kind(number: int) -> str:
     return HEAT if number % 2 else SMOKE
 
 
+def carrier(key: str) -> str:
+    """Whose connection brings what an alarm device says."""
+    return f"ca{int(key[1:]) // ALARMS_A_CARRIER}"
+
+
 def settle(stack, alarms: int) -> None:
-    """Register the street; every alarm device has a house and a connection of its own."""
+    """Register the street; every alarm device has a house of its own."""
     steady = [
         DeviceRow(f"k{n}", f"c{n % CARRIERS}", HEAT, f"h{n % HOUSES}", 1) for n in range(DEVICES)
     ]
     alarming = [
-        DeviceRow(f"a{n}", f"a{n}", kind(n), f"ha{n}", 1 if kind(n) == HEAT else 0)
+        DeviceRow(f"a{n}", carrier(f"a{n}"), kind(n), f"ha{n}", 1 if kind(n) == HEAT else 0)
         for n in range(alarms)
     ]
     sites = dict.fromkeys(row.area for row in steady + alarming)
@@ -94,12 +100,14 @@ class Speaker(load.Load):
             value=np.zeros(count, np.float32),
         )
         at = stack.servers.addresses
-        users = {key: stack.carriers[key] for key in kinds}
-        super().__init__(at.mqtt_host, at.mqtt_port, users, [(key, [key]) for key in kinds], plan)
+        users = {carrier(key): stack.carriers[carrier(key)] for key in kinds}
+        super().__init__(
+            at.mqtt_host, at.mqtt_port, users, [(carrier(key), [key]) for key in kinds], plan
+        )
         for number, (key, what) in enumerate(self._kinds):
             if what == SMOKE:
                 self._payload_of[number] = smoke
-                self._topics[number] = load_wire.Topic.of(f"up/{key}/alarm/{key}", 99)
+                self._topics[number] = load_wire.Topic.of(f"up/{carrier(key)}/alarm/{key}", 99)
         self._says = says
         self._next = [0] * len(kinds)
 

@@ -45,7 +45,6 @@ async def test_kill_9_under_load_loses_nothing_that_was_acknowledged(bridge, nam
 
 EARLY = """
 import asyncio
-import json
 from ingest.lane import LaneLoop
 
 write = LaneLoop._write
