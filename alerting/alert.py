@@ -30,7 +30,8 @@ from sizao.errors import Retriable
 from sizao.kafka import KafkaSettings
 from sizao.registry.source import Source
 from sizao.service import Service
-from sizao.settings import HttpSettings
+from sizao.settings import HttpSettings, WatchDisks
+from sizao.system.tell import Teller, district_in
 from sizao.topics import Topic
 
 _DIRECTORY_POLL_S = 2.0
@@ -71,6 +72,7 @@ class Settings(BaseModel):
     kafka: KafkaSettings = KafkaSettings()
     database: DatabaseSettings = DatabaseSettings()
     alert: AlertSettings = AlertSettings()
+    watch_disks: WatchDisks = {}
 
 
 class Alert:
@@ -115,6 +117,7 @@ class Alert:
             group.create_task(self._deliverer(ways, keeping).run(), name="deliver")
             group.create_task(self._publisher(keeping).run(), name="publish")
             group.create_task(self._gauge(keeping), name="gauge")
+            group.create_task(self._teller().run(), name="system")
             for topic in (topics.SIGNALS, topics.CONDITIONS):
                 group.create_task(self._consumer(topic, keeping).run(), name=topic.name)
 
@@ -176,6 +179,16 @@ class Alert:
             settings=self._settings.alert.delivery,
             wake=self._wake,
             probe=partial(db.probe, self._settings.database),
+        )
+
+    def _teller(self) -> Teller:
+        settings = self._settings
+        return Teller(
+            self._service,
+            settings.kafka,
+            stage=f"alert.{settings.alert.name}",
+            district=district_in(self._source),
+            disks={"alert": self._state, **settings.watch_disks},
         )
 
     def _publisher(self, keeping: Keeper) -> Publisher:

@@ -6,11 +6,13 @@ Anything that is not real says so first, in words: vendors of short messages res
 
 from __future__ import annotations
 
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
 from alerting.model import Nature, What
-from alerting.notice import Notice, place_en, place_zh
+from alerting.notice import Notice, clean, place_en, place_zh
 from sizao.signal import Kind, Tier
+from sizao.system.board import Rule
 
 LANGUAGES = ("zh", "en")
 
@@ -72,6 +74,24 @@ _DO = {
         Kind.CO: " Verify now; air the place, leave, call 120 if anyone is unwell.",
     },
 }
+_WRONG = {
+    "zh": {
+        Rule.DROPPED: "MQTT服务器丢弃了{dropped}条消息",
+        Rule.SESSION: "MQTT服务器丢失了{session}的会话,未取走的消息已丢失",
+        Rule.UNWATCHED: "无法监视MQTT服务器:{fault}",
+        Rule.DISK: "磁盘{volume}已用{used_percent}%({holds})",
+        Rule.UNSEEN: "无法查看磁盘({holds}):{fault}",
+        Rule.SETTINGS: "{stage}的配置文件有错,仍按上次的正确配置运行",
+    },
+    "en": {
+        Rule.DROPPED: "the MQTT broker dropped {dropped} messages",
+        Rule.SESSION: "the MQTT broker lost the session of {session} and what it held",
+        Rule.UNWATCHED: "the MQTT broker cannot be watched: {fault}",
+        Rule.DISK: "disk {volume} is {used_percent} % full ({holds})",
+        Rule.UNSEEN: "the disk of {holds} cannot be looked at: {fault}",
+        Rule.SETTINGS: "{stage} runs on its last good settings, the file is wrong",
+    },
+}
 _NOWHERE = {"zh": "位置未知", "en": "place unknown"}
 
 
@@ -85,7 +105,8 @@ def _zh(notice: Notice, utc_offset_min: int) -> str:
     late = f",延迟{notice.late_min}分钟收到" if notice.late_min else ""
     return (
         f"{_FIRST['zh'][key.nature]}{_KIND['zh'][key.kind]}({_TIER['zh'][tier]}):"
-        f"{place_zh(notice.path) or _NOWHERE['zh']},共{notice.incident.members}个设备,"
+        f"{place_zh(notice.path) or _NOWHERE['zh']},"
+        f"{_wrong(notice, 'zh') or f'共{notice.incident.members}个设备'},"
         f"{_clock(notice, utc_offset_min)}{late}。"
         f"{_WHAT['zh'].get(notice.transition.what, '')}{_todo(notice, 'zh')}"
     )
@@ -93,13 +114,25 @@ def _zh(notice: Notice, utc_offset_min: int) -> str:
 
 def _en(notice: Notice, utc_offset_min: int) -> str:
     key, tier, count = notice.incident.key, notice.incident.tier, notice.incident.members
+    devices = f"{count} device{'s' * (count != 1)}"
     late = f", received {notice.late_min} min late" if notice.late_min else ""
     return (
         f"{_FIRST['en'][key.nature]}{_KIND['en'][key.kind]}, {_TIER['en'][tier]}:"
-        f" {place_en(notice.path) or _NOWHERE['en']}; {count} device{'s' * (count != 1)};"
+        f" {place_en(notice.path) or _NOWHERE['en']};"
+        f" {_wrong(notice, 'en') or devices};"
         f" {_clock(notice, utc_offset_min)}{late}."
         f"{_WHAT['en'].get(notice.transition.what, '')}{_todo(notice, 'en')}"
     )
+
+
+def _wrong(notice: Notice, language: str) -> str:
+    """What is wrong with ourselves, of the signal that it is about; "" of anything else."""
+    signal = notice.transition.signal
+    if signal is None or signal.kind is not Kind.SYSTEM or signal.rule not in _WRONG[language]:
+        return ""
+    said = {name: clean(str(item)) for name, item in signal.evidence.items()}
+    said["stage"] = clean(signal.subject.id.partition("/")[0])
+    return _WRONG[language][Rule(signal.rule)].format_map(defaultdict(str, said))
 
 
 def _todo(notice: Notice, language: str) -> str:

@@ -33,6 +33,7 @@ from sizao.kafka import Incoming, OffsetGone, Outgoing, Partition, Producer, Rea
 from sizao.registry.source import Source
 from sizao.service import Service
 from sizao.signal import Signal
+from sizao.system.tell import Teller, district_in
 
 _WAIT_MS = 500
 _RECORDS_MAX = 200  # of one batch: 200 frames of 40,000 rows take 0.4 s, and the pages must answer
@@ -87,6 +88,7 @@ class Detect:
                 group.create_task(self._snapshots.run(), name="snapshots")
                 group.create_task(self._offsets.run(), name="offsets")
                 group.create_task(self._detect(), name="detect")
+                group.create_task(self._teller().run(), name="system")
         finally:
             if self._clean:
                 self._snapshots.last(self._folds.values())
@@ -232,6 +234,16 @@ class Detect:
         self._snapshots.pack_one(self._folds.values(), clock.monotonic_s())
 
     # --- beside the loop -----------------------------------------------------------------------
+
+    def _teller(self) -> Teller:
+        section = self._settings.detect
+        return Teller(
+            self._service,
+            self._settings.kafka,
+            stage=f"detect.{section.shard}",
+            district=district_in(self._source),
+            disks={"detect": section.state, **self._settings.watch_disks},
+        )
 
     async def _prepare(self) -> None:
         """Build the view of a new generation before the first frame carries it (1 s at 400,000)."""

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from detectors.record import TOPICS
 from sizao.db import DatabaseSettings
 from sizao.kafka import KafkaSettings, Partition
-from sizao.settings import HttpSettings
+from sizao.settings import HttpSettings, WatchDisks
 
 
 class DetectSection(BaseModel):
@@ -43,6 +43,7 @@ class DetectSettings(BaseModel):
     kafka: KafkaSettings = KafkaSettings()
     database: DatabaseSettings = DatabaseSettings()
     detect: DetectSection = DetectSection()
+    watch_disks: WatchDisks = {}
 
 
 def shard_of(shard: str, partitions: int) -> list[Partition]:

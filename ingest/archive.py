@@ -19,7 +19,9 @@ from ingest import archive_place as places
 from ingest.archive_batch import Batch
 from ingest.archive_place import SKIPS, Gap, Place
 from ingest.archive_store import Culprit, Load, Move, Moved, Outcome
+from ingest.archive_system import system
 from ingest.evidence_loop import Evidence, EvidenceSection
+from ingest.mqtt.settings import MqttSettings
 from ingest.quality_loop import Quality, QualitySection
 from ingest.retention import HOUR_US, KeepSection
 from ingest.retention_loop import Retention
@@ -30,7 +32,7 @@ from sizao.db import DatabaseSettings
 from sizao.errors import Refused, Retriable
 from sizao.kafka import Incoming, KafkaSettings, OffsetGone, Partition, Reader
 from sizao.service import Service, Stage, run
-from sizao.settings import HttpSettings, load_or_last_good, state_folder
+from sizao.settings import HttpSettings, WatchDisks, load_or_last_good, state_folder
 from sizao.topics import ALARMS, READINGS
 
 _LANES = {READINGS.name: "readings", ALARMS.name: "alarms"}  # as /progress calls them
@@ -68,7 +70,9 @@ class ArchiveSettings(BaseModel):
 
     kafka: KafkaSettings = KafkaSettings()
     database: DatabaseSettings = DatabaseSettings()
+    mqtt: MqttSettings | None = None
     archive: ArchiveSection = ArchiveSection()
+    watch_disks: WatchDisks = {}
 
 
 def shard_of(shard: str, partitions: int) -> list[Partition]:
@@ -344,10 +348,12 @@ class Archive:
 
 def process(config: Path) -> int:
     """The whole process, from its settings file to its exit code. Raises BadInput."""
-    settings, wrong = load_or_last_good(config, ArchiveSettings, state_folder(config, "archive"))
+    state = state_folder(config, "archive")
+    settings, wrong = load_or_last_good(config, ArchiveSettings, state)
 
     async def body(service: Service) -> None:
         section = settings.archive
+        state.mkdir(parents=True, exist_ok=True)
         counts = Quality(service, settings.kafka, settings.database, section.quality, section.shard)
         kept = Evidence(service, settings.kafka, settings.database, section.evidence, section.shard)
         async with asyncio.TaskGroup() as group:
@@ -357,5 +363,15 @@ def process(config: Path) -> int:
             if section.shard.startswith("0/"):  # one of a district's archives is enough
                 keeping = Retention(service, settings.database, section.keep)
                 group.create_task(keeping.run(), name="retention")
+            own = system(
+                service,
+                kafka=settings.kafka,
+                database=settings.database,
+                mqtt=settings.mqtt,
+                stage=f"archive.{section.shard}",
+                disks={"archive": state, **settings.watch_disks},
+                state=state,
+            )
+            group.create_task(own, name="system")
 
     return run("archive", settings.archive.http, body, wrong)

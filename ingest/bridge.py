@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from ingest.broker_watch import BrokerWatch
 from ingest.check import check
 from ingest.handover import Lookout
 from ingest.handover_loop import Handover
@@ -23,6 +24,7 @@ from sizao.registry import cache
 from sizao.registry.model import Registry
 from sizao.registry.source import Source
 from sizao.service import Service
+from sizao.system.tell import Teller, district_in
 from sizao.units import Lane
 
 _RECOMPILE_S = 0.25
@@ -63,10 +65,20 @@ async def body(settings: BridgeSettings, service: Service) -> None:
     section = settings.bridge.handover
     lanes = [LaneLoop(shared, lane, lookout=Lookout() if section else None) for lane in Lane]
     handover = Handover(shared, lanes)
+    stage = f"bridge.{settings.bridge.id}"
+    teller = Teller(
+        service,
+        settings.kafka,
+        stage=stage,
+        district=district_in(source),
+        disks={"bridge": state, **settings.watch_disks},
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(source.follow(), name="registry")
         group.create_task(_recompile(shared, source, registry), name="recompile")
         group.create_task(_tell_clocks(shared), name="clocks")
+        group.create_task(teller.run(), name="system")
+        group.create_task(BrokerWatch(service, settings.mqtt, state).run(), name="broker")
         for lane in lanes:
             group.create_task(lane.run(), name="lane")
         group.create_task(handover.run(), name="handover")

@@ -134,6 +134,7 @@ def access(raw: bytes, bridge: str) -> bytes:
         b"pattern read down/%u/#",
         _raw(f"user {bridge}"),
         b"topic read up/#",
+        b"topic read $SYS/broker/#",
         _END,
     ]
     lines = raw.removesuffix(b"\n").split(b"\n") if raw else []

@@ -30,6 +30,8 @@ from ingest.series import ClockErrors, LaneSeries
 from ingest.settings import BridgeSettings
 from sizao import clock, kafka
 from sizao.service import Service
+from sizao.signal import Tier
+from sizao.system.board import Rule
 from sizao.units import Lane
 
 _PACKETS_MAX = 5_000  # of one tick: 20 ms of the whole lane, so that the other gets its turn
@@ -146,6 +148,7 @@ class LaneLoop:
             epoch=self._epoch,
             stamp=self._shared.stamp,
             held=self._filters,
+            mount=self._shared.settings.mqtt.mount_point,
         )
         await connection.open()
         self._series.connects.inc()
@@ -154,6 +157,9 @@ class LaneLoop:
             self._series.sessions_lost.inc()
             self._service.facts[f"session_lost.{self._lane}"] = self._shared.stamp()
             self._service.logger.error("broker has forgotten our session", lane=self._lane)
+            subject, lost = f"bridge.{self._desk.bridge}/session.{self._lane}", Rule.SESSION
+            what = {"session": self._desk.writer}
+            self._service.board.say(lost, subject, Tier.ALARM, clock.now_us(), what)
         self._had_session = True
         self._connection = connection
         return connection

@@ -12,7 +12,7 @@ from ingest.mqtt.settings import MqttSettings
 from sizao.db import DatabaseSettings
 from sizao.frame import WRITER_BYTES_MAX
 from sizao.kafka import KafkaSettings
-from sizao.settings import HttpSettings
+from sizao.settings import HttpSettings, WatchDisks
 
 _LANE_BYTES = len(".telemetry")
 
@@ -130,3 +130,4 @@ class BridgeSettings(BaseModel):
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings = MqttSettings()
     bridge: BridgeSection = BridgeSection()
+    watch_disks: WatchDisks = {}

@@ -178,6 +178,7 @@ class Tap:
             epoch=self._epoch,
             stamp=self._stamp,
             session_s=0,
+            mount=self.settings.mqtt.mount_point,
         )
         await connection.open()
         return connection

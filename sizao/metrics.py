@@ -51,6 +51,11 @@ class Metrics:
         """A gauge; `name` ends with its unit."""
         return Gauge(self._prefix + name, text, registry=self.registry)
 
+    def gauges(self, name: str, text: str, label: str, values: Iterable[str]) -> dict[str, Gauge]:
+        """A gauge for each value of one closed label; `name` ends with its unit."""
+        gauge = Gauge(self._prefix + name, text, [label], registry=self.registry)
+        return {value: gauge.labels(value) for value in values}
+
     def seconds(self, name: str, text: str) -> Histogram:
         """A latency histogram; `name` ends with `_seconds`."""
         return Histogram(

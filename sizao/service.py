@@ -25,6 +25,7 @@ from sizao import clock, log
 from sizao.errors import BadInput, Retriable, SizaoError
 from sizao.metrics import Metrics
 from sizao.settings import HttpSettings
+from sizao.system.board import Board
 
 DONE, FAILED, BAD_INPUT, LOST_PROGRESS = 0, 1, 2, 3
 """Exit codes."""
@@ -79,7 +80,8 @@ class Stage:
 
 @dataclass
 class Service:
-    """One process. Rooms set `ready` and `facts`, and tell what passes; the pages show it.
+    """One process. Rooms set `ready` and `facts`, and tell what passes; the pages show it. What a
+    person has to hear of goes on the `board` (sizao.system), which tells the log.
 
     A room names what it waits for (`needs`) before it first waits: a process whose list is still
     empty would look ready.
@@ -99,6 +101,7 @@ class Service:
     oldest: dict[str, float | None] = field(default_factory=dict)  # lane -> monotonic s
     stages: dict[str, Stage] = field(default_factory=dict)
     doors: dict[str, Door] = field(default_factory=dict)
+    board: Board = field(default_factory=Board)
     began: bool = False
     beat_s: float = 0.0
 

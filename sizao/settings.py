@@ -11,8 +11,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from sizao.document import Fault, Located, Model, Path_, one_of, parse, read, validate
 from sizao.errors import BadInput
@@ -28,6 +29,7 @@ SECTIONS = (
     "alert",
     "archive",
     "console",
+    "watch_disks",
 )
 """Top-level keys of the settings file; each process reads those that its model names."""
 _SECTIONS = f"expected sections: {', '.join(SECTIONS)}"
@@ -40,6 +42,22 @@ class HttpSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535, description="0 takes a free one and logs it")
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path}: expected an absolute path, such as /var/lib/kafka")
+    return path
+
+
+WatchDisks = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")],
+        Annotated[Path, AfterValidator(_absolute)],
+    ],
+    Field(max_length=16, description="name: a local folder on each volume of the servers here"),
+]
+"""`watch_disks:` of the settings file. Our own volumes are watched in any case."""
 
 
 def load(path: Path, model: type[Model], environment: Mapping[str, str] = os.environ) -> Model:

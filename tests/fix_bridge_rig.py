@@ -24,7 +24,7 @@ from sizao.registry.load import load as load_registry
 from sizao.registry.write import AreaRow, CarrierRow, Change, DeviceRow, TypeRow, apply
 
 PARTITIONS = 4
-ACL = "user bridge\ntopic read up/#\n\npattern write up/%u/#\n"
+ACL = "user bridge\ntopic read up/#\ntopic read $SYS/broker/#\n\npattern write up/%u/#\n"
 BRIDGE_PASSWORD = "bridge-secret"
 PASSWORD = "device-secret"
 DEADLINE_S = 60.0

@@ -41,6 +41,7 @@ COMMAND_S = 180.0
 # A carrier publishes and hears under its own name only; the bridge hears all that comes up.
 ACL = f"""user {BRIDGE_USER}
 topic read up/#
+topic read $SYS/broker/#
 topic write down/#
 pattern write up/%u/#
 pattern read down/%u/#

@@ -59,17 +59,24 @@ class Connection:
         stamp: Stamp,
         held: frozenset[str] = frozenset(),
         session_s: int = SESSION_S,
+        mount: str = "",
+        retained: bool = False,
     ) -> None:
         """Opens nothing yet.
 
         `stamp` gives the arrival of messages; `held`: topic filters that the session may hold from
-        before. With a `session_s` of 0 it begins without a session and leaves none.
+        before. With a `session_s` of 0 it begins without a session and leaves none. `mount`: what
+        the broker puts before the topics of a listener's clients; filters get it here, topics lose
+        it. `retained`: what the broker has kept is wanted too.
         """
         self._settings = settings
         self._client_id = client_id
         self._epoch = epoch
         self._stamp = stamp
         self._session_s = session_s
+        self._mount = mount
+        self._unmounted = len(mount)
+        self._wants_retained = retained
         self._version = Version.V5 if settings.version == "5" else Version.V3
         self.held = held
         self.filters: tuple[str, ...] = ()
@@ -137,13 +144,14 @@ class Connection:
         The answer comes behind what the session holds, so nobody waits for it: see `subscribed`.
         Whoever has to remember `held` writes it down before the next `flush`.
         """
-        wanted = tuple(filters)
+        wanted = tuple(self._mount + one for one in filters)
         new = [one for one in wanted if one not in self.filters]
         old = sorted(self.held.difference(wanted))
         self.filters, self.held = wanted, self.held.union(wanted)
         # SUBSCRIBE first: a topic that another filter takes over misses nothing.
         if new and not self.dead:
-            self._ask(new, packets.subscribe(self._version, self._next_number(), new))
+            number, retained = self._next_number(), self._wants_retained
+            self._ask(new, packets.subscribe(self._version, number, new, retained=retained))
         if old and not self.dead:
             self._ask(old, packets.unsubscribe(self._version, self._next_number(), old))
 
@@ -217,16 +225,20 @@ class Connection:
         again = any(head & DUP for head in kinds)
         dups = (head & DUP > 0 for head in found.heads) if again else repeat(False)  # noqa: FBT003 - a column
         first_us = self._stamp(count)
+        topics: Iterable[bytes] = found.topics
+        if self._unmounted:
+            topics = [topic[self._unmounted :] for topic in found.topics]
+            found.size -= count * self._unmounted
         made = map(
             Message,
-            found.topics,
+            topics,
             found.payloads,
             range(first_us, first_us + count),
             dups,
             repeat(self._epoch),
             found.numbers,
         )
-        old = any(head & RETAIN for head in kinds)
+        old = not self._wants_retained and any(head & RETAIN for head in kinds)
         return self._fresh(list(made), found) if old else made
 
     def _fresh(self, made: list[Message], found: Found) -> list[Message]:

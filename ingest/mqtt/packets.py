@@ -112,10 +112,12 @@ def connect(
     return _packet(0x10, body)
 
 
-def subscribe(version: Version, number: int, filters: Sequence[str]) -> bytes:
-    """SUBSCRIBE with QoS 1; with MQTT 5 without what was retained before."""
+def subscribe(
+    version: Version, number: int, filters: Sequence[str], *, retained: bool = False
+) -> bytes:
+    """SUBSCRIBE with QoS 1; with MQTT 5 what was retained before only when it is asked for."""
     five = version is Version.V5
-    option = bytes([_NO_RETAINED if five else QOS])
+    option = bytes([_NO_RETAINED if five and not retained else QOS])
     body = struct.pack(">H", number) + (b"\x00" if five else b"")
     return _packet(0x82, body + b"".join(_text(one) + option for one in filters))
 

@@ -39,6 +39,14 @@ class MqttSettings(BaseModel):
     username: str = Field(default="bridge", description="empty: none is sent")
     password_file: Path | None = None
     keepalive_s: int = Field(default=30, ge=4, le=600)
+    mount_point: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9_-]{1,32}/)?$",
+        description="of the listener whose devices are this bridge's shard, such as s0/",
+    )
+    watch: bool = Field(
+        default=True, description="its $SYS counters; false for a broker that has none"
+    )
     tls: TlsSettings | None = None
     # A payload of 1 MiB, the longest topic, and what a sender may have put beside it: as much as
     # the broker takes in (max_packet_size in deploy/mosquitto/mosquitto.conf), and some more.

@@ -25,6 +25,17 @@ async def newest_generation(connection: Connection) -> int:
     return int(row[0])
 
 
+async def district_at(connection: Connection) -> tuple[int, int]:
+    """Id of the district (0 where there is none yet) and the generation."""
+    with translated():
+        cursor = await connection.execute(
+            "SELECT coalesce(min(id), 0) FROM area WHERE level = 'district' AND to_gen IS NULL"
+        )
+        row = await cursor.fetchone()
+    assert row is not None
+    return int(row[0]), await newest_generation(connection)
+
+
 async def load(connection: Connection, partitions_default: int, *, points: bool = True) -> Registry:
     """Every row of every table, as one generation saw them; without `points`, none of these.
 

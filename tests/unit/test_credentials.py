@@ -81,6 +81,7 @@ def test_our_rules_stand_once_where_they_stood():
         b"pattern read down/%u/#",
         b"user bridge",
         b"topic read up/#",
+        b"topic read $SYS/broker/#",
         b"",
     ]
     later = once + b"user late\ntopic read x\n"
