@@ -55,10 +55,12 @@ async def body(settings: BridgeSettings, service: Service) -> None:
     service.needs(*(f"{what}.{lane}" for what in ("kafka", "mqtt") for lane in Lane))
     source = Source(service, settings.database, state)
     registry = await source.open()
+    rising = Rising(kept_us(state))
     shared = Shared(
         service=service,
         settings=settings,
-        stamp=Rising(kept_us(state)).now_us,
+        stamp=rising.now_us,
+        not_before=rising.not_before,
         district=await asyncio.to_thread(_compiled, registry),
     )
     _tell_broken(service, shared.district)

@@ -106,8 +106,9 @@ def reload_command(
     with _held(config, settings) as files:
         live, pending = _entries(files)
         rights = _read(files.acl)
-        fresh = rules.access(rights, settings.mqtt.username)
-        for rule in rules.foreign_patterns(rights, settings.mqtt.username):
+        mounts = settings.mqtt_files.mount_points
+        fresh = rules.access(rights, settings.mqtt.username, mounts)
+        for rule in rules.foreign_patterns(rights, settings.mqtt.username, mounts):
             typer.echo(f"{files.acl}: kept, though it gives every device more: {rule}", err=True)
         if not files.waiting.exists() and fresh == rights:
             typer.echo("nothing waits")

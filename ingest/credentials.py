@@ -121,8 +121,9 @@ def _text(raw: bytes) -> str:
     return raw.decode(errors="surrogateescape")
 
 
-def access(raw: bytes, bridge: str) -> bytes:
-    """The file of access rules with our block: where it stood, else at the end.
+def access(raw: bytes, bridge: str, mounts: Sequence[str] = ("",)) -> bytes:
+    """The file of access rules with our block: where it stood, else at the end. `mounts`: what the
+    broker puts before the topics of its listeners' clients; it asks for rights with that.
 
     At the end, because `user` counts until the next one: rules of somebody else that followed it
     would become the bridge's.
@@ -130,10 +131,10 @@ def access(raw: bytes, bridge: str) -> bytes:
     block = [
         _BEGIN,
         b"# A device speaks under its own name alone, and hears what is sent to it.",
-        b"pattern write up/%u/#",
-        b"pattern read down/%u/#",
+        *(_raw(f"pattern write {mount}up/%u/#") for mount in mounts),
+        *(_raw(f"pattern read {mount}down/%u/#") for mount in mounts),
         _raw(f"user {bridge}"),
-        b"topic read up/#",
+        *(_raw(f"topic read {mount}up/#") for mount in mounts),
         b"topic read $SYS/broker/#",
         _END,
     ]
@@ -147,9 +148,9 @@ def access(raw: bytes, bridge: str) -> bytes:
     return b"".join(line + b"\n" for line in lines)
 
 
-def foreign_patterns(raw: bytes, bridge: str) -> list[str]:
+def foreign_patterns(raw: bytes, bridge: str, mounts: Sequence[str] = ("",)) -> list[str]:
     """Rules for everybody in a file of access rules that are not ours: each gives more."""
-    ours = access(b"", bridge).split(b"\n")
+    ours = access(b"", bridge, mounts).split(b"\n")
     lines = [line.strip() for line in raw.split(b"\n")]
     return [_text(line) for line in lines if line.startswith(b"pattern") and line not in ours]
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import random
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from ingest.plan import Desk, Plan, cut, heartbeat_due_s, plan
 from ingest.routes import District
 from ingest.series import ClockErrors, LaneSeries
 from ingest.settings import BridgeSettings
+from ingest.standby import Standby
 from sizao import clock, kafka
 from sizao.service import Service
 from sizao.signal import Tier
@@ -49,6 +50,7 @@ class Shared:
     stamp: Stamp
     district: District
     clock_errors: ClockErrors = field(default_factory=ClockErrors)
+    not_before: Callable[[int], None] = lambda _: None
 
 
 class LaneLoop:
@@ -84,6 +86,10 @@ class LaneLoop:
         self._kept_us = 0
         self._buffer: list[Message] = []
         self._held = Held()
+        self._standby = Standby(
+            shared.service, shared.settings.kafka, self._desk.writer,
+            always=section.standby, wait_s=section.standby_s,
+        )  # fmt: skip
         self._arrived = asyncio.Event()
         self._listening = False
 
@@ -127,7 +133,10 @@ class LaneLoop:
     # -- receive ---------------------------------------------------------------------------------
 
     async def _receive(self) -> None:
+        why = ""
         while True:
+            if self._standby.waits(why):
+                await self._stand_by()
             connection = await self._service.patiently(self._mqtt, self._open)
             self._service.ready[self._mqtt] = False  # until subscribed
             try:
@@ -138,6 +147,14 @@ class LaneLoop:
             self._service.ready[self._mqtt] = False
             self._service.logger.warning("broker left", lane=self._lane, why=why)
             await self._wait_to_return()
+
+    async def _stand_by(self) -> None:
+        """Until the session is ours to take; then go on where the other stopped."""
+        self._service.ready.pop(self._mqtt, None)  # a standby that waits is as ready as can be
+        heard = await self._standby.turn()
+        self._shared.not_before(heard.received_us)
+        self._desk.sequence = max(self._desk.sequence, heard.sequence, self._shared.stamp())
+        self._had_session = self._had_session or heard.sequence > 0
 
     async def _open(self) -> Connection:
         """A new connection with a session. Raises Retriable; then nothing is open."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ingest.credentials import window
-from ingest.mqtt.settings import MqttSettings
+from ingest.mqtt.settings import MOUNT_POINT, MqttSettings
 from sizao.db import DatabaseSettings
 from sizao.frame import WRITER_BYTES_MAX
 from sizao.kafka import KafkaSettings
@@ -68,6 +68,11 @@ class BridgeSection(BaseModel):
         max_length=WRITER_BYTES_MAX - _LANE_BYTES,
         description="its name for life: MQTT client ids and the frames' writer come from it",
     )
+    standby: bool = Field(
+        default=False,
+        description="a second process with the id of another: waits until that one is silent",
+    )
+    standby_s: float = Field(default=10.0, ge=2, le=600, description="silent for so long")
     http: HttpSettings = HttpSettings()
     state: Path = Field(
         default=Path(), description="registry cache and clocks; left out: beside this file"
@@ -111,6 +116,12 @@ class MqttFilesSection(BaseModel):
         description="makes the broker read them; no SIGHUP (deploy/README.md)",
     )
     reload_s: int = Field(default=60, ge=1, le=600, description="within so long it is back")
+    mount_points: list[Annotated[str, Field(pattern=MOUNT_POINT)]] = Field(
+        default=[""],
+        min_length=1,
+        max_length=16,
+        description="of the broker's listeners for devices, such as [s0/, s1/] of two shards",
+    )
     device_host: str = Field(default="", description="of the broker for devices; else mqtt.host")
     device_port: int | None = Field(default=None, ge=1, le=65535, description="else mqtt.port")
 
@@ -131,3 +142,11 @@ class BridgeSettings(BaseModel):
     mqtt: MqttSettings = MqttSettings()
     bridge: BridgeSection = BridgeSection()
     watch_disks: WatchDisks = {}
+
+    @model_validator(mode="after")
+    def _a_pair_that_is_told(self) -> BridgeSettings:
+        if self.bridge.standby and self.mqtt.version != "5":
+            raise ValueError(
+                "bridge.standby needs mqtt.version 5: 3.1.1 does not say who took the session"
+            )
+        return self

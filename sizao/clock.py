@@ -26,6 +26,10 @@ class Rising:
         """Every instant given out lies after `at_least_us`."""
         self._last_us = at_least_us
 
+    def not_before(self, at_us: int) -> None:
+        """Whoever goes on for another gives out no instant that the other had."""
+        self._last_us = max(self._last_us, at_us)
+
     def now_us(self, count: int = 1) -> int:
         """The next instant, microseconds UTC; the first of `count` in a row, all the caller's."""
         first_us = max(now_us(), self._last_us + 1)

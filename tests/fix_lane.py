@@ -29,7 +29,8 @@ class Broker:
         self.connections = []
         self.session = True
 
-    def connection(self, _settings, *, client_id, epoch, stamp, held):
+    def connection(self, _settings, *, client_id, epoch, stamp, held, mount):
+        assert mount == ""
         made = Connection(self, client_id, epoch, stamp, held)
         self.connections.append(made)
         return made

@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
+MOUNT_POINT = r"^([A-Za-z0-9_-]{1,32}/)?$"
+
+
 class TlsSettings(BaseModel):
     """TLS towards the broker, whose certificate is always checked against `mqtt.host`."""
 
@@ -41,7 +44,7 @@ class MqttSettings(BaseModel):
     keepalive_s: int = Field(default=30, ge=4, le=600)
     mount_point: str = Field(
         default="",
-        pattern=r"^([A-Za-z0-9_-]{1,32}/)?$",
+        pattern=MOUNT_POINT,
         description="of the listener whose devices are this bridge's shard, such as s0/",
     )
     watch: bool = Field(

@@ -98,10 +98,9 @@ async def standing(service, what, true=lambda _: True):
 
 
 async def kept(folder, count):
+    file = folder / "broker.dropped"
     async with asyncio.timeout(10):
-        while not (folder / "broker.dropped").exists() or not (
-            (folder / "broker.dropped").read_text().startswith(f"{count} ")
-        ):
+        while not (file.exists() and file.read_text().startswith(f"{count} ")):  # noqa: ASYNC110 - a file
             await asyncio.sleep(0.05)
 
 

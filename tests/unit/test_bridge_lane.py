@@ -175,6 +175,7 @@ async def test_a_lost_session_is_told(running, tmp_path):
         rig.broker.connections[0].dead = "cut"
         await until(lambda: rig.count("sessions_lost") == 1)
         assert "session_lost.telemetry" in rig.service.facts
+        assert list(rig.service.board.shown()) == ["bridge.b0/session.telemetry"]
         await until(lambda: clock_file(tmp_path, Lane.TELEMETRY).exists())
     async with running() as rig:
         assert rig.lane._had_session

@@ -90,6 +90,14 @@ def test_our_rules_stand_once_where_they_stood():
     assert access(access(b"", "b"), "b") == access(b"", "b")
 
 
+def test_a_sharded_broker_asks_for_rights_with_the_mount_point():
+    lines = access(b"", "bridge", ["s0/", "s1/"]).split(b"\n")
+    assert b"pattern write s0/up/%u/#" in lines
+    assert b"pattern read s1/down/%u/#" in lines
+    assert b"topic read s1/up/#" in lines
+    assert not any(line.endswith(b" up/#") or b" up/%u" in line for line in lines)
+
+
 def test_rules_for_everybody_that_are_not_ours_are_told():
     mine = access(b"pattern read up/#\npattern write up/%u/#\nuser x\ntopic read #\n", "bridge")
     assert credentials.foreign_patterns(mine, "bridge") == ["pattern read up/#"]
