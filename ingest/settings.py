@@ -72,7 +72,7 @@ class BridgeSection(BaseModel):
         default=False,
         description="a second process with the id of another: waits until that one is silent",
     )
-    standby_s: float = Field(default=10.0, ge=2, le=600, description="silent for so long")
+    standby_s: float = Field(default=10.0, ge=3, le=600, description="silent for so long")
     http: HttpSettings = HttpSettings()
     state: Path = Field(
         default=Path(), description="registry cache and clocks; left out: beside this file"

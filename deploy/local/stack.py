@@ -211,6 +211,8 @@ class Stack:
             sections[name] = {**http, **own.get(name, {}), **self.overrides.get(name, {})}
         if "console" in ports:
             sections["console"] = {**dict(sections["console"]), "port": self.http_port}  # type: ignore[call-overload]
+        servers = (self.servers.kafka, self.servers.postgres, self.servers.mosquitto)
+        sections["watch_disks"] = {one.folder.name: str(one.folder) for one in servers}
         with self.config.open("w", encoding="utf-8") as file:
             YAML(typ="safe").dump(sections, file)
 

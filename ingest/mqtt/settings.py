@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-
 MOUNT_POINT = r"^([A-Za-z0-9_-]{1,32}/)?$"
 
 

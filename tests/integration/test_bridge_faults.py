@@ -75,10 +75,13 @@ async def test_kafka_killed_under_load_loses_nothing(bridge, name, servers):
     running = asyncio.get_running_loop().create_task(load.run(6, 1_000))
     await asyncio.sleep(1)
     await asyncio.to_thread(servers.kafka.kill)
+    said, since_s = len(bridge.log), clock.monotonic_s()
     try:
         await asyncio.sleep(4)
         text = await bridge.readiness()
         assert '"kafka.telemetry": false' in text
+        away_s = clock.monotonic_s() - since_s
+        assert len(bridge.log) - said < 5 * away_s, "".join(bridge.log[said:])
     finally:
         await asyncio.to_thread(servers.kafka.start)
     await running

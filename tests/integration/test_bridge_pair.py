@@ -14,7 +14,7 @@ from deploy.local.places import HOST, fill, free_ports, read_template
 from ingest.credentials import access
 from sizao.topics import READINGS
 
-SILENT_S = 2
+SILENT_S = 3
 MOUNTS = ("s0/", "s1/")
 HEARS = '"mqtt.alarm": true'
 
