@@ -363,15 +363,8 @@ def process(config: Path) -> int:
             if section.shard.startswith("0/"):  # one of a district's archives is enough
                 keeping = Retention(service, settings.database, section.keep)
                 group.create_task(keeping.run(), name="retention")
-            own = system(
-                service,
-                kafka=settings.kafka,
-                database=settings.database,
-                mqtt=settings.mqtt,
-                stage=f"archive.{section.shard}",
-                disks={"archive": state, **settings.watch_disks},
-                state=state,
-            )
+            away = settings.kafka, settings.database, settings.mqtt
+            own = system(service, *away, section.shard, state, settings.watch_disks)
             group.create_task(own, name="system")
 
     return run("archive", settings.archive.http, body, wrong)

@@ -59,17 +59,22 @@ class Whose:
 
 async def system(
     service: Service,
-    *,
     kafka: KafkaSettings,
     database: DatabaseSettings,
     mqtt: MqttSettings | None,
-    stage: str,
-    disks: Mapping[str, Path],
+    shard: str,
     state: Path,
+    disks: Mapping[str, Path],
 ) -> None:
     """All of it until cancelled. Without `mqtt:` in the settings there is no broker to watch."""
     whose = Whose(database, state)
-    teller = Teller(service, kafka, stage=stage, district=lambda: whose.now, disks=disks)
+    teller = Teller(
+        service,
+        kafka,
+        stage=f"archive.{shard}",
+        district=lambda: whose.now,
+        disks={"archive": state, **disks},
+    )
     async with asyncio.TaskGroup() as group:
         group.create_task(teller.run(), name="system")
         group.create_task(whose.follow(), name="district")
