@@ -72,7 +72,7 @@ class Settings(BaseModel):
     kafka: KafkaSettings = KafkaSettings()
     database: DatabaseSettings = DatabaseSettings()
     alert: AlertSettings = AlertSettings()
-    watch_disks: WatchDisks = {}
+    watch_disks: WatchDisks = WatchDisks()
 
 
 class Alert:
@@ -188,7 +188,8 @@ class Alert:
             settings.kafka,
             stage=f"alert.{settings.alert.name}",
             district=district_in(self._source),
-            disks={"alert": self._state, **settings.watch_disks},
+            own={"alert": self._state},
+            watch=settings.watch_disks,
         )
 
     def _publisher(self, keeping: Keeper) -> Publisher:

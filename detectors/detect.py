@@ -242,7 +242,8 @@ class Detect:
             self._settings.kafka,
             stage=f"detect.{section.shard}",
             district=district_in(self._source),
-            disks={"detect": section.state, **self._settings.watch_disks},
+            own={"detect": section.state},
+            watch=self._settings.watch_disks,
         )
 
     async def _prepare(self) -> None:

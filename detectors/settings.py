@@ -43,7 +43,7 @@ class DetectSettings(BaseModel):
     kafka: KafkaSettings = KafkaSettings()
     database: DatabaseSettings = DatabaseSettings()
     detect: DetectSection = DetectSection()
-    watch_disks: WatchDisks = {}
+    watch_disks: WatchDisks = WatchDisks()
 
 
 def shard_of(shard: str, partitions: int) -> list[Partition]:

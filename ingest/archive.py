@@ -72,7 +72,7 @@ class ArchiveSettings(BaseModel):
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings | None = None
     archive: ArchiveSection = ArchiveSection()
-    watch_disks: WatchDisks = {}
+    watch_disks: WatchDisks = WatchDisks()
 
 
 def shard_of(shard: str, partitions: int) -> list[Partition]:

@@ -7,7 +7,6 @@ database is away when there is most to say.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from pathlib import Path
 
 from ingest.broker import number_of
@@ -19,6 +18,7 @@ from sizao.errors import Retriable
 from sizao.kafka import KafkaSettings
 from sizao.registry.load import district_at
 from sizao.service import Service
+from sizao.settings import WatchDisks
 from sizao.system.tell import District, Teller
 
 _ASK_S = 60.0
@@ -64,7 +64,7 @@ async def system(
     mqtt: MqttSettings | None,
     shard: str,
     state: Path,
-    disks: Mapping[str, Path],
+    watch: WatchDisks,
 ) -> None:
     """All of it until cancelled. Without `mqtt:` in the settings there is no broker to watch."""
     whose = Whose(database, state)
@@ -73,7 +73,8 @@ async def system(
         kafka,
         stage=f"archive.{shard}",
         district=lambda: whose.now,
-        disks={"archive": state, **disks},
+        own={"archive": state},
+        watch=watch,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(teller.run(), name="system")

@@ -73,7 +73,8 @@ async def body(settings: BridgeSettings, service: Service) -> None:
         settings.kafka,
         stage=stage,
         district=district_in(source),
-        disks={"bridge": state, **settings.watch_disks},
+        own={"bridge": state},
+        watch=settings.watch_disks,
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(source.follow(), name="registry")

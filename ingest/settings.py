@@ -141,7 +141,7 @@ class BridgeSettings(BaseModel):
     database: DatabaseSettings = DatabaseSettings()
     mqtt: MqttSettings = MqttSettings()
     bridge: BridgeSection = BridgeSection()
-    watch_disks: WatchDisks = {}
+    watch_disks: WatchDisks = WatchDisks()
 
     @model_validator(mode="after")
     def _a_pair_that_is_told(self) -> BridgeSettings:

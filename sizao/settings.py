@@ -13,7 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from sizao.document import Fault, Located, Model, Path_, one_of, parse, read, validate
 from sizao.errors import BadInput
@@ -50,14 +57,25 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-WatchDisks = Annotated[
-    dict[
+class WatchDisks(BaseModel):
+    """`watch_disks:` of the settings file. The volumes of our own state are watched in any case."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    early_percent: float = Field(default=80.0, ge=50, le=100, description="told as early")
+    alarm_percent: float = Field(default=90.0, ge=50, le=100, description="told as alarm")
+    volumes: dict[
         Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,32}$")],
         Annotated[Path, AfterValidator(_absolute)],
-    ],
-    Field(max_length=16, description="name: a local folder on each volume of the servers here"),
-]
-"""`watch_disks:` of the settings file. Our own volumes are watched in any case."""
+    ] = Field(
+        default={}, max_length=16, description="name: a local folder on a volume of the servers"
+    )
+
+    @model_validator(mode="after")
+    def _rising(self) -> WatchDisks:
+        if self.early_percent > self.alarm_percent:
+            raise ValueError("early_percent lies above alarm_percent")
+        return self
 
 
 def load(path: Path, model: type[Model], environment: Mapping[str, str] = os.environ) -> Model:

@@ -1,5 +1,6 @@
 """Markers and options only; fixtures are plug-ins named fix_<thing>.py."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -21,6 +22,10 @@ pytest_plugins = [
     "fix_tls",
     "fix_topics",
 ]
+
+# How full the disk of this machine is must not be an incident among those of a test.
+QUIET_DISKS = {f"SIZAO_WATCH_DISKS__{tier}_PERCENT": "100" for tier in ("EARLY", "ALARM")}
+os.environ |= QUIET_DISKS
 
 # On a fresh clone the first text drawn builds hypothesis's tables of Unicode for seconds, and a
 # shared core is slow at any time: neither is a fault of the code. A failure says how to repeat it.

@@ -20,6 +20,7 @@ def stack(servers, clean_topics) -> Iterator[Stack]:
     forget_sessions(servers.mosquitto)
     name = secrets.token_hex(6)
     made = Stack(servers, Path(servers.folder) / f"stack-{name}", database_name=f"t_{name}")
+    made.overrides["watch_disks"] = {"early_percent": 100, "alarm_percent": 100}  # see conftest
     made.configure()
     made.command("migrate")
     yield made

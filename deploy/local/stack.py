@@ -212,7 +212,8 @@ class Stack:
         if "console" in ports:
             sections["console"] = {**dict(sections["console"]), "port": self.http_port}  # type: ignore[call-overload]
         servers = (self.servers.kafka, self.servers.postgres, self.servers.mosquitto)
-        sections["watch_disks"] = {one.folder.name: str(one.folder) for one in servers}
+        volumes = {one.folder.name: str(one.folder) for one in servers}
+        sections["watch_disks"] = {"volumes": volumes, **self.overrides.get("watch_disks", {})}
         with self.config.open("w", encoding="utf-8") as file:
             YAML(typ="safe").dump(sections, file)
 

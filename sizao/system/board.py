@@ -179,14 +179,14 @@ def _signal(
     )
 
 
-DISK_EARLY, DISK_ALARM, DISK_CALM = 0.80, 0.90, 0.03
-"""Shares of a volume in use that are told, and how far below them that is over."""
+DISK_CALM = 3.0
+"""So many points below where it was told, a disk's trouble is over."""
 
 
-def disk_tier(used: float, before: Tier | None) -> Tier | None:
-    """At which tier a volume so full stands."""
-    if used >= DISK_ALARM - DISK_CALM * (before is Tier.ALARM):
+def disk_tier(used: float, before: Tier | None, *, early: float, alarm: float) -> Tier | None:
+    """At which tier a volume so full stands; all in percent."""
+    if used >= alarm - DISK_CALM * (before is Tier.ALARM):
         return Tier.ALARM
-    if used >= DISK_EARLY - DISK_CALM * (before is not None):
+    if used >= early - DISK_CALM * (before is not None):
         return Tier.EARLY
     return None

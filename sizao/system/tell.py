@@ -20,6 +20,7 @@ from sizao.kafka import KafkaSettings, Outgoing, Producer
 from sizao.registry.model import FOREVER, Registry
 from sizao.registry.source import Source
 from sizao.service import Service
+from sizao.settings import WatchDisks
 from sizao.signal import Signal, Tier
 from sizao.system.board import Rule, disk_tier
 
@@ -89,15 +90,19 @@ class Teller:
         *,
         stage: str,
         district: Callable[[], District],
-        disks: Mapping[str, Path],
+        own: Mapping[str, Path],
+        watch: WatchDisks,
         look: Callable[[Path], Volume] = volume_of,
     ) -> None:
-        """Connects when there is something to say. `stage` names the process, as `bridge.b0`."""
+        """Connects when there is something to say. `stage` names the process, as `bridge.b0`;
+        `own`: its folders, whose volumes are watched whatever the settings name.
+        """
         self._service = service
         self._settings = settings
         self._subject = f"{stage}/settings"
         self._district = district
-        self._disks = dict(disks)
+        self._disks = {**own, **watch.volumes}
+        self._limits = {"early": watch.early_percent, "alarm": watch.alarm_percent}
         self._look = look
         self._host = socket.gethostname()
         self._producer: Producer | None = None
@@ -202,7 +207,7 @@ class Teller:
     def _judge(self, volume: Volume, names: list[str]) -> None:
         """One subject for a volume, whoever keeps something there: it is one trouble."""
         board, subject = self._service.board, f"disk/{self._host}:{volume.mount}"
-        tier = disk_tier(volume.used, board.tier_of(subject))
+        tier = disk_tier(100 * volume.used, board.tier_of(subject), **self._limits)
         if tier is None:
             board.over(subject, clock.now_us())
             return

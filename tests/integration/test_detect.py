@@ -52,6 +52,7 @@ def settings_of(kafka, state, **more) -> DetectSettings:
             "kafka": kafka.model_dump(),
             "database": {"port": 1},
             "detect": {"state": state, "snapshot_s": 0.2, "commit_s": 0.2, **more},
+            "watch_disks": {"early_percent": 100, "alarm_percent": 100},  # see conftest
         }
     )
 

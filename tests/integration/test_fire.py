@@ -121,6 +121,8 @@ def test_a_recorded_fire_reaches_the_responders_once_signed_and_explained(stack,
     told = "SELECT what, after ->> 'tier' FROM transition ORDER BY version"
     assert rows(stack, told)[0] == ("opened", "early")
     assert [tier for what, tier in rows(stack, told) if what == "raised"] == ["alarm", "urgent"]
+    for process in stack.processes.values():  # the console notices nothing of its own
+        assert json.loads(process.page("/readyz")).get("system", {}) == {}
     assert not any(receiver.pages.refused for receiver in town.receivers.values())
     pages = town.receivers["operator"].pages.accepted
     first = next(page.body["data"] for page in pages if page.tier == "early")

@@ -9,6 +9,7 @@ from fix_house import get
 from sizao import clock, log
 from sizao.metrics import Metrics
 from sizao.service import Service
+from sizao.settings import WatchDisks
 from sizao.signal import Tier
 from sizao.system import tell
 from sizao.system.board import Rule
@@ -64,7 +65,8 @@ async def test_kafka_away_what_stands_waits_and_a_disk_that_fills_is_told(
         house.log,
         stage="archive.0/1",
         district=lambda: District(site, 1),
-        disks={"postgres": house.folder},
+        own={},
+        watch=WatchDisks(volumes={"postgres": house.folder}),
         look=lambda folder: Volume(folder, used, 1 << 20),
     )
     with receiver() as office:

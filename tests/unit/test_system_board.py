@@ -143,8 +143,8 @@ def test_whatever_happens_the_log_ends_with_what_stands(steps):
 
 def test_a_disk_warns_at_80_pages_at_90_and_does_not_flap():
     tier, seen = None, []
-    for used in (0.79, 0.80, 0.79, 0.78, 0.76, 0.85, 0.90, 0.88, 0.86, 0.95, 0.70):
-        tier = disk_tier(used, tier)
+    for used in (79, 80, 79, 78, 76, 85, 90, 88, 86, 95, 70):
+        tier = disk_tier(used, tier, early=80, alarm=90)
         seen.append(tier)
     early, alarm = Tier.EARLY, Tier.ALARM
     assert seen == [None, early, early, early, None, early, alarm, alarm, early, alarm, None]
