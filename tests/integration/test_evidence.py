@@ -157,7 +157,7 @@ async def test_killed_while_it_copies_it_keeps_each_reading_once(district):
     text["archive"]["evidence"] = {"each_s": 0.05, "after_min": 1, "late_min": 0}
     district.config.write_text(json.dumps(text))
     await transition(district, 1, onset_us=onset_us)
-    for _ in range(3):
+    for _ in range(2):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", RUN, str(district.config), stderr=asyncio.subprocess.DEVNULL
         )

@@ -65,8 +65,7 @@ async def test_what_is_asked_of_a_point(district):
 
 async def test_killed_at_any_point_each_reading_is_in_one_minute(district):
     rng, dice = np.random.default_rng(3), random.Random(2026)
-    begin_us = district.now_us
-    for turn in range(5):
+    for turn in range(3):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", RUN, str(district.config), stderr=asyncio.subprocess.DEVNULL
         )
@@ -75,12 +74,10 @@ async def test_killed_at_any_point_each_reading_is_in_one_minute(district):
             while await district.closed_until_us() == before_us or dice.random() < 0.3:
                 await district.send(rng, rows=5, late_us=dice.choice([0, 0, 90 * MINUTE_US]))
                 await district.send(rng, frames=2, rows=2, flags=2 if turn % 2 else 0)
-                await district.reach(district.now_us + 7_000_000)
+                await district.reach(district.now_us + 5_000_000)
                 await asyncio.sleep(dice.uniform(0, 0.1))  # so that a kill falls anywhere
         process.kill()
         await process.wait()
-        if district.now_us - begin_us > 15 * MINUTE_US:
-            break
     async with archiving(district.settings):
         end_us = district.now_us - district.now_us % MINUTE_US + MINUTE_US
         await district.reach(end_us + GRACE_US)
