@@ -57,11 +57,11 @@ def compare_and_set() -> None:
 
 def dedupe() -> None:
     """Nothing counts as delivered again."""
-    from ingest import archive
+    from ingest import archive_batch
     from ingest.redelivered import Parted
 
-    assert archive.part
-    archive.part = lambda frames: Parted(plain=list(frames), again=[], untimed=0)
+    assert archive_batch.part
+    archive_batch.part = lambda frames: Parted(plain=list(frames), again=[], untimed=0)
 
 
 def hang_bridge() -> None:
