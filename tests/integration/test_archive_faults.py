@@ -72,12 +72,12 @@ async def test_nan_and_infinity_that_get_past_our_own_checks_are_refused_alone(p
 
     def spoilt(frames):
         made = rows.build(frames)
-        values = np.frombuffer(made.buffer, rows._ROW, made.count, len(rows._HEADER))["value"]
+        values = np.frombuffer(made.buffer, rows._ROW, made.count, len(rows.HEADER))["value"]
         for number, bad in enumerate((np.nan, np.inf, -np.inf)):
             values[np.flatnonzero(values == POISON + number)] = bad
         return made
 
-    monkeypatch.setattr("ingest.archive.build", spoilt)
+    monkeypatch.setattr("ingest.archive_batch.build", spoilt)
     await send_poison(place, [POISON, POISON + 1, POISON + 2])
     await place.send(8)
     async with archiving(place.settings) as (service,):
