@@ -44,14 +44,14 @@ _STORED = """
         WHERE n.partition = o.partition AND n.topic = ANY(%s)) - interval '1 min'
     GROUP BY o.partition"""
 _LOCKED = """
-    SELECT incident FROM evidence_window WHERE incident = ANY(%s) AND state = 'copying'
+    SELECT incident, site FROM evidence_window WHERE incident = ANY(%s) AND state = 'copying'
     ORDER BY incident FOR UPDATE"""
 _COPY = """
     WITH copied AS (
         INSERT INTO incident_reading (incident, point, event, received, value, flags)
         SELECT w.incident, r.point, r.event, r.received, r.value, r.flags
         FROM evidence_window w
-        JOIN (SELECT DISTINCT id, site FROM point) p ON p.site = w.site
+        JOIN (SELECT DISTINCT id, site FROM point WHERE site = ANY(%(sites)s)) p ON p.site = w.site
         JOIN reading r ON r.point = p.id
         WHERE w.incident = ANY(%(incidents)s)
             AND r.received >= to_timestamp(%(since_us)s / 1000000.0)
@@ -138,9 +138,10 @@ class EvidenceStore(Store):
             self._step(30.0)
             # In one order: two archives may copy for the same.
             cursor = await connection.execute(_LOCKED, (list(one.incidents),))
-            incidents = [row[0] for row in await cursor.fetchall()]
+            found = await cursor.fetchall()
             asked = {
-                "incidents": incidents,
+                "incidents": [row[0] for row in found],
+                "sites": list({row[1] for row in found}),
                 "since_us": one.since_us,
                 "until_us": one.until_us,
                 "rows_max": rows_max,

@@ -25,6 +25,8 @@ CREATE INDEX reading_refused_at ON reading_refused (refused_at);
 -- As before, and: the comment says when a partition was made. Retention goes by it where the name
 -- is no help, because a bridge's clock stood in 1970 or 2099. A table that is no longer partitioned
 -- by us (TimescaleDB) needs no partitions.
+-- Nothing here is updated, and an hour is dropped whole: to vacuum it again and again while it grows
+-- (every fifth of its rows, by default) only reads it all.
 CREATE OR REPLACE FUNCTION reading_cover(instants timestamptz[]) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     instant timestamptz;
@@ -39,7 +41,8 @@ BEGIN
         first := date_trunc('hour', instant, 'UTC');
         name := 'reading_' || to_char(first AT TIME ZONE 'UTC', 'YYYYMMDD_HH24');
         IF to_regclass(name) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I (LIKE reading INCLUDING ALL)', name);
+            EXECUTE format('CREATE TABLE %I (LIKE reading INCLUDING ALL)'
+                           ' WITH (autovacuum_vacuum_insert_threshold = -1)', name);
             EXECUTE format('COMMENT ON TABLE %I IS %L', name,
                            'made ' || extract(epoch FROM now())::bigint);
             EXECUTE format('ALTER TABLE reading ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',

@@ -34,7 +34,8 @@ BEGIN
         first := date_trunc('day', instant, 'UTC');
         name := 'reading_minute_' || to_char(first AT TIME ZONE 'UTC', 'YYYYMMDD');
         IF to_regclass(name) IS NULL THEN
-            EXECUTE format('CREATE TABLE %I (LIKE reading_minute_part INCLUDING ALL)', name);
+            EXECUTE format('CREATE TABLE %I (LIKE reading_minute_part INCLUDING ALL)'
+                           ' WITH (autovacuum_vacuum_insert_threshold = -1)', name);
             EXECUTE format('ALTER TABLE reading_minute_part ATTACH PARTITION %I'
                            ' FOR VALUES FROM (%L) TO (%L)',
                            name, first, first + interval '1 day');
