@@ -18,7 +18,8 @@ from sizao.errors import Retriable
 from sizao.service import Service
 
 _ANSWER_S = 5.0
-_PENDING_MAX = 100  # batches on their way to the mirror; behind a slow disk it is made anew
+_HELD_MAX = 500  # told beside a look: seconds of a storm's pages, and a few batches of 1 MB
+_PENDING_MAX = 600  # on their way to the mirror; behind a slow disk it is made anew
 _SAY_S = 60.0
 Result = TypeVar("Result")
 
@@ -31,8 +32,7 @@ class Disk:
     """The ledger of one process, or none while it cannot be had.
 
     `primed`: it has mirrored PostgreSQL once, so that it may decide. `whole`: what is mirrored has
-    a gap, and nothing more is told until a look has replaced all of it. `told` counts what was
-    told: a look that began before the last of it is stale.
+    a gap, and nothing more is told until a look has replaced all of it.
     """
 
     def __init__(self, path: Path, size_mib: int, *, service: Service, series: Series) -> None:
@@ -44,10 +44,10 @@ class Disk:
         self._ledger: DiskLedger | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._pending = 0
+        self._held: list[Callable[[DiskLedger], None]] | None = None
         self._said_s: float | None = None
         self.primed = False
         self.whole = True
-        self.told = 0
 
     @property
     def there(self) -> bool:
@@ -91,11 +91,33 @@ class Disk:
 
     def tell(self, call: Callable[[DiskLedger], None]) -> None:
         """Mirror something, behind the normal path: that neither waits for it nor fails with it."""
-        if self._ledger is None:
+        if self._held is not None and len(self._held) < _HELD_MAX:
+            self._held.append(call)
             return
-        self.told += 1
-        if self.whole or self._pending >= _PENDING_MAX:
+        if self.whole or self._pending >= _PENDING_MAX or self._held is not None:
             self.whole = True  # a gap would never close: offsets behind it would hide it
+            self._held = None
+            return
+        self._submit(call)
+
+    def hold(self) -> None:
+        """A look begins: what is told waits, because the look may be older."""
+        self._held = []
+
+    @property
+    def holds(self) -> bool:
+        """Whether the look that began is still good: all that was told beside it is there."""
+        return self._held is not None
+
+    def let_go(self) -> None:
+        """The look is in the ledger, or of no use: what was told beside it follows."""
+        held, self._held = self._held or [], None
+        if not self.whole:
+            for call in held:
+                self._submit(call)
+
+    def _submit(self, call: Callable[[DiskLedger], None]) -> None:
+        if self._ledger is None:
             return
         self._pending += 1
         loop = asyncio.get_running_loop()
@@ -111,6 +133,7 @@ class Disk:
         error = None if job.cancelled() else job.exception()
         if error is not None:
             self.whole = True
+            self._held = None
             self.fault(str(error), _reason(error))
 
     def fault(self, text: str, reason: LedgerFault = LedgerFault.DISK) -> None:

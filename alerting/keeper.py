@@ -147,14 +147,10 @@ class Keeper:
                 return await again(), True
             except Raced:  # another alert has opened the same incident: now it is there to join
                 return await again(), True
-        except (Refused, OffsetMoved):
-            raise
         except TooSlow as error:
             if len(items) > 1:
                 raise Refused(f"too much for one statement: {error}") from error
             raise
-        except Permanent as error:
-            raise Retriable(f"not the records' fault, nothing is skipped: {error}") from error
 
     async def offsets(self) -> dict[Partition, tuple[int, int]]:
         """Next offset and newest arrival (ms) of every partition ever consumed."""
@@ -236,6 +232,9 @@ class Keeper:
         on_database: Callable[[Connection], Awaitable[Result]],
         on_disk: Callable[[DiskLedger], Result],
     ) -> Result:
+        """Raises Refused and OffsetMoved of the batch; whatever else PostgreSQL says (rights, a
+        table that is not there) is an absence: alert ended over a question of its gauge.
+        """
         began_s = clock.monotonic_s()
         while True:
             if self.away:
@@ -246,9 +245,11 @@ class Keeper:
                 with translated():
                     async with self._pool.connection() as connection:
                         return await on_database(connection)
-            except Retriable as error:
+            except (Refused, OffsetMoved):
+                raise
+            except (Retriable, Permanent) as error:
                 if not self._disk.primed:
-                    raise
+                    raise Retriable(str(error)) from error
                 if clock.monotonic_s() - began_s >= AWAY_S:
                     self._left(str(error))
                 else:
@@ -258,6 +259,7 @@ class Keeper:
         if not self._service.facts.get("database_away"):
             self._service.logger.warning("PostgreSQL is away: the ledger decides", error=why)
         self.away = True
+        self._disk.let_go()  # before anything is decided there
         self._service.ready["database"] = False
         self._service.facts["database_away"] = why
         self._service.facts["ledger"] = {"in_force": True}
@@ -266,20 +268,20 @@ class Keeper:
     # ---- mirroring
 
     async def _renew(self) -> None:
-        """What changed in PostgreSQL without us. A look beside which we stored something is stale;
-        what it would have brought comes with the next.
+        """What changed in PostgreSQL without us. What we store meanwhile is told behind the look:
+        with looks thrown away for it, a storm was never mirrored again.
         """
         try:
             if self._disk.whole:
                 await self._disk.do(DiskLedger.handed_over)
-            told = self._disk.told
+            self._disk.hold()
             known = await self._disk.do(DiskLedger.known)
             with enduring():
                 async with self._pool.connection() as connection:
                     seen = await mirror.look(
                         connection, known, clock.now_us(), whole=self._disk.whole
                     )
-            if told != self._disk.told or self.away:
+            if not self._disk.holds:  # PostgreSQL went away, or too much was told
                 return
             self._disk.whole = False  # from here on each batch is told again, behind this
             await self._disk.do(partial(DiskLedger.renew, seen=seen))
@@ -289,6 +291,8 @@ class Keeper:
         except Retriable as error:
             if not self.away:
                 self._disk.fault(f"not mirrored: {error}", LedgerFault.LOOK)
+        finally:
+            self._disk.let_go()
 
     # ---- coming back
 

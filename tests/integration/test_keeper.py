@@ -1,0 +1,106 @@
+"""The keeper over a real PostgreSQL that is busy, broken or held by somebody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+
+import pytest
+from fix_alerting import compose, get_database, items, make_signal
+
+from alerting import keeper as keepers
+from alerting.disk_ledger import DiskLedger
+from alerting.keeper import Keeper
+from alerting.series import Series
+from sizao import clock, db, log
+from sizao.db import connected, migrate
+from sizao.metrics import Metrics
+from sizao.service import Service
+
+pytestmark = pytest.mark.slow
+WORDS = compose()
+
+
+@pytest.fixture
+async def database(servers, postgres_db, tmp_path):
+    found = get_database(servers, postgres_db, tmp_path)
+    async with connected(found, "test") as connection:
+        await migrate(connection)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def kept(database, path):
+    """A keeper that is open, and not run yet."""
+    service = Service("alert", log.setup("alert", io.StringIO()), Metrics("alert"))
+    pool = db.pool(database, "alert", size_max=4, answer_s=keepers.ANSWER_S)
+    await pool.open(wait=False)
+    made = Keeper(
+        service=service,
+        database=database,
+        pool=pool,
+        ledger=(path, 64),
+        holder="a0",
+        compose=WORDS,
+        series=Series(service.metrics),
+        news=lambda: None,
+    )
+    try:
+        await made.open()
+        yield made
+    finally:
+        made._disk.close()
+        await pool.close()
+
+
+async def test_beside_a_storm_of_pages_the_mirror_is_renewed(database, tmp_path):
+    async with kept(database, tmp_path / "ledger.sqlite") as keeper:
+        over = False
+
+        async def pages():
+            while not over:
+                keeper._disk.tell(lambda one: one.ended("m"))
+                await asyncio.sleep(0.001)  # the pace of the storm
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pages())
+            await keeper.take(items(make_signal(1)))
+            for _ in range(20):
+                await keeper._renew()
+                if not keeper._disk.whole:
+                    break
+            over = True
+        assert not keeper._disk.whole
+        waiting = await keeper._disk.do(lambda one: one.known().incidents)
+    assert len(waiting) == 1
+
+
+async def test_what_was_stored_beside_a_look_stands_behind_it(database, tmp_path, monkeypatch):
+    async with kept(database, tmp_path / "ledger.sqlite") as keeper:
+        await keeper._renew()
+        look = keepers.mirror.look
+
+        async def slow(*given, **named):
+            seen = await look(*given, **named)
+            await keeper.take(items(make_signal(1)))
+            return seen
+
+        monkeypatch.setattr(keepers.mirror, "look", slow)
+        await keeper._renew()
+        known = await keeper._disk.do(DiskLedger.known)
+    assert len(known.incidents) == 1
+    assert known.messages
+
+
+async def test_a_broken_table_is_an_absence_and_not_the_end(database, tmp_path):
+    async with (
+        kept(database, tmp_path / "ledger.sqlite") as keeper,
+        connected(database, "test") as person,
+    ):
+        await keeper._renew()
+        await person.execute("ALTER TABLE outbox RENAME TO outbox_away")
+        began_s = clock.monotonic_s()
+        assert await keeper.depth() == (0, 0, 0.0)
+        assert keeper.away
+        assert clock.monotonic_s() - began_s < 2 * keepers.AWAY_S
