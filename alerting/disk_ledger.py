@@ -243,6 +243,18 @@ class DiskLedger:
             for name in signals:
                 one.execute("UPDATE signal SET own = 0 WHERE id = ?", (name,))
 
+    def handed(self, delivery: Sequence[Row], attempts: Sequence[Row]) -> None:
+        """PostgreSQL has these pages and attempts, each with its end."""
+        with self._transaction(lasting=True) as one:
+            one.executemany(
+                "DELETE FROM message WHERE id = ? AND state <> 'due'",
+                [(row["id"],) for row in delivery],
+            )
+            one.executemany(
+                "DELETE FROM message_attempt WHERE message = ? AND attempt = ? AND ended_us = ?",
+                [(row["message"], row["attempt"], row["ended_us"]) for row in attempts],
+            )
+
     def handed_over(self) -> None:
         """PostgreSQL has everything: nothing here is own any more."""
         with self._transaction(lasting=True) as one:

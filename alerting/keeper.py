@@ -21,6 +21,7 @@ from alerting.disk_thread import Disk, NoDisk
 from alerting.fold import Changes, Compose, Item, Move, OffsetMoved, Partition, Taken
 from alerting.ledger import Answer, MessageState, Next
 from alerting.outbox import Claim, Record
+from alerting.rows import Row
 from alerting.series import LedgerFault, Series
 from sizao import clock
 from sizao.db import Connection, DatabaseSettings, Pool, connected, enduring, translated
@@ -318,7 +319,9 @@ class Keeper:
             ) as connection:
                 await connection.execute("SELECT 1 FROM alert_offset LIMIT 1")
                 try:
-                    while self._disk.there and await self._merge(connection):
+                    while self._disk.there and (
+                        await self._merge(connection) or await self._ended(connection)
+                    ):
                         pass
                     await self._flip()
                 except NoDisk:
@@ -346,6 +349,33 @@ class Keeper:
         )
         return len(what.signals)
 
+    async def _ended(self, connection: Connection) -> int:
+        """Hand a piece of the pages and attempts over that nobody changes any more."""
+        some = (reconcile.PIECE,)
+        delivery = await self._disk.do(lambda one: one.ask(reconcile.ENDED, some))
+        attempts = await self._disk.do(lambda one: one.ask(reconcile.ENDED_ATTEMPTS, some))
+        if delivery or attempts:
+            await self._hand_over(connection, delivery, attempts, {})
+            ended = partial(DiskLedger.handed, delivery=delivery, attempts=attempts)
+            await self._disk.do(ended)
+        return len(delivery) + len(attempts)
+
+    async def _hand_over(
+        self,
+        connection: Connection,
+        delivery: Sequence[Row],
+        attempts: Sequence[Row],
+        offsets: Mapping[Partition, tuple[int, int]],
+    ) -> None:
+        await reconcile.hand_over(
+            connection,
+            delivery=delivery,
+            attempts=attempts,
+            offsets=offsets,
+            holder=self._holder,
+            now_us=clock.now_us(),
+        )
+
     async def _flip(self) -> None:
         """The last of it, while nothing is decided: on a connection that is cut all the sooner."""
         async with (
@@ -356,13 +386,9 @@ class Keeper:
             while self._disk.there and await self._merge(brisk):
                 pass
             if self._disk.there:
-                await reconcile.hand_over(
-                    brisk,
-                    delivery=await self._disk.do(lambda one: one.ask(reconcile.DELIVERY)),
-                    attempts=await self._disk.do(lambda one: one.ask(reconcile.ATTEMPTS)),
-                    offsets=await self._disk.do(DiskLedger.offsets),
-                    holder=self._holder,
-                    now_us=clock.now_us(),
-                )
+                delivery = await self._disk.do(lambda one: one.ask(reconcile.DELIVERY))
+                attempts = await self._disk.do(lambda one: one.ask(reconcile.ATTEMPTS))
+                offsets = await self._disk.do(DiskLedger.offsets)
+                await self._hand_over(brisk, delivery, attempts, offsets)
                 await self._disk.do(DiskLedger.handed_over)
             self.away = False

@@ -104,3 +104,46 @@ async def test_a_broken_table_is_an_absence_and_not_the_end(database, tmp_path):
         assert await keeper.depth() == (0, 0, 0.0)
         assert keeper.away
         assert clock.monotonic_s() - began_s < 2 * keepers.AWAY_S
+
+
+async def test_an_hour_s_deliveries_are_handed_over_however_many(database, tmp_path):
+    """A receiver that hung in the absence: each page has its attempts."""
+    async with (
+        kept(database, tmp_path / "ledger.sqlite") as keeper,
+        connected(database, "test") as person,
+    ):
+        await keeper.take(items(make_signal(1)))
+        await person.execute(
+            "INSERT INTO message OVERRIDING SYSTEM VALUE"
+            " SELECT m.* FROM message o, generate_series(1, 20000) n, LATERAL"
+            " jsonb_populate_record(o, jsonb_build_object("
+            "'id', lpad(n::text, 32, '0'), 'seq', 100000 + n)) m"
+        )
+        await keeper._renew()
+        keeper._left("for the test")
+        await keeper._disk.do(many_attempts)
+        await keeper._return()
+        cursor = await person.execute(
+            "SELECT count(*), (SELECT count(*) FROM message_attempt) FROM message"
+            " WHERE state = 'expired'"
+        )
+        assert await cursor.fetchone() == (DEAD, DEAD * ATTEMPTS)
+        assert not keeper.away
+
+
+DEAD, ATTEMPTS = 10_000, 10
+
+
+def many_attempts(ledger):
+    with ledger._transaction(lasting=False) as one:
+        one.execute(
+            "UPDATE message SET state = 'expired', touched = 1, attempts = ?, ended_us = 9,"
+            " next_us = NULL WHERE id IN (SELECT id FROM message WHERE id LIKE '000%' LIMIT ?)",
+            (ATTEMPTS, DEAD),
+        )
+        one.execute("UPDATE message SET touched = 1")
+        one.execute(
+            "INSERT INTO message_attempt SELECT m.id, n.value, 1, 2, 'unknown', NULL, 'x'"
+            " FROM message m, json_each(?) n WHERE state = 'expired'",
+            (str(list(range(1, ATTEMPTS + 1))),),
+        )
