@@ -9,6 +9,7 @@ until all of it is merged back. A start is a return too: it begins as if Postgre
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -73,14 +74,18 @@ class Keeper:
     # ---- life
 
     async def open(self) -> None:
-        """Return at once, or serve on the ledger. With neither, as at a first start, wait."""
+        """Return within AWAY_S, or serve on the ledger: a table that somebody holds, a name server
+        that hangs, or much to merge, is no reason to wait. Without a ledger, wait.
+        """
         await self._disk.open()
-        if await self._returned():
-            return
-        if self._disk.primed:
-            self._left("PostgreSQL was away at the start")
-        else:
+        if not self._disk.primed:
             await self._service.patiently("database", self._return)
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(AWAY_S):
+                if await self._returned():
+                    return
+        self._left("PostgreSQL was away at the start")
 
     async def run(self) -> None:
         """Mirror while PostgreSQL is there, and come back to it. Cancelled: nothing is lost."""

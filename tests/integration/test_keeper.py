@@ -106,6 +106,18 @@ async def test_a_broken_table_is_an_absence_and_not_the_end(database, tmp_path):
         assert clock.monotonic_s() - began_s < 2 * keepers.AWAY_S
 
 
+async def test_a_new_life_does_not_wait_for_a_table_that_somebody_holds(database, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    async with kept(database, path) as keeper:
+        await keeper._renew()
+    async with connected(database, "test") as person, person.transaction():
+        await person.execute("LOCK TABLE alert_offset")
+        began_s = clock.monotonic_s()
+        async with kept(database, path) as keeper:
+            assert len((await keeper.take(items(make_signal(1)))).transitions) == 1
+            assert clock.monotonic_s() - began_s < 2 * keepers.AWAY_S
+
+
 async def test_an_hour_s_deliveries_are_handed_over_however_many(database, tmp_path):
     """A receiver that hung in the absence: each page has its attempts."""
     async with (
