@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Annotated
 
 import msgspec
 
@@ -26,18 +27,22 @@ SKIPS = (BAD_TRANSITION, FrameFault.CRC_MISSING, FrameFault.CRC_WRONG, FrameFaul
 """Why a record tells nothing: closed label."""
 
 
-class _Site(msgspec.Struct):
-    id: int
+_Instant = Annotated[datetime, msgspec.Meta(tz=True)]  # else it cannot be told in UTC
+_Number = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]  # as the database's
 
 
 class _Times(msgspec.Struct):
-    onset: datetime
-    decided: datetime
+    onset: _Instant
+    decided: _Instant
+
+
+class _Site(msgspec.Struct):
+    id: _Number
 
 
 class _Transition(msgspec.Struct):
-    incident: str
-    version: int
+    incident: Annotated[str, msgspec.Meta(pattern="^[^\\x00]*$")]
+    version: _Number
     nature: str
     state: str
     site: _Site

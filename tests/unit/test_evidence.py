@@ -47,6 +47,29 @@ def test_what_is_no_transition_is_refused(value):
     assert caught.value.reason in evidence.SKIPS
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"times": {"onset": "2026-07-01T04:00:00", "decided": "2026-07-01T04:00:00Z"}},
+        {"site": {"id": 2**31}},
+        {"version": 2**31},
+        {"incident": "a\0"},
+    ],
+)
+def test_what_the_table_or_the_clock_could_not_hold_is_no_transition(wrong):
+    """Each ended the archive, or held up all evidence behind it for ever."""
+    right = {
+        "incident": "i", "version": 1, "nature": "real", "state": "open", "site": {"id": 7},
+        "times": {"onset": "2026-07-01T04:00:00Z", "decided": "2026-07-01T04:00:00Z"},
+    }  # fmt: skip
+    value = json.dumps(right).encode()
+    assert evidence.read(value, frame.headers(value)).site == 7
+    value = json.dumps(right | wrong).encode()
+    with pytest.raises(BadRecord) as caught:
+        evidence.read(value, frame.headers(value))
+    assert caught.value.reason == evidence.BAD_TRANSITION
+
+
 def test_a_window_ends_after_the_close_and_never_beyond_the_longest():
     opened = evidence.window(None, said(), SPAN)
     assert (opened.from_us, opened.until_us) == (T0 - 30 * MINUTE, T0 + (24 * 60 - 30) * MINUTE)
