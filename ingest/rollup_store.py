@@ -17,6 +17,7 @@ from ingest.rollup import HORIZON_US, RollPlace
 from ingest.rollup_parts import Parts
 from sizao import units
 from sizao.db import Connection, DatabaseSettings
+from sizao.errors import Refused, Retriable
 from sizao.kafka import Partition
 from sizao.topics import ALARMS, of_lane
 
@@ -101,11 +102,18 @@ class RollupStore(Store):
         after: Mapping[Partition, RollPlace],
         parts: Sequence[Parts],
     ) -> None:
-        """Store parts and move the places, or neither. Raises Moved, Retriable."""
+        """Store parts and move the places, or neither. Raises Moved, Retriable.
+
+        A part is refused where another archive has dropped its day: an error forgets which days are
+        there, so the next try makes it again.
+        """
         await self._cover_days(_days(parts))
-        async with self._transaction() as connection:
-            await _move(connection, before, after)
-            await self._put_parts(connection, parts)
+        try:
+            async with self._transaction() as connection:
+                await _move(connection, before, after)
+                await self._put_parts(connection, parts)
+        except Refused as error:
+            raise Retriable(str(error)) from error
 
     async def salvage(self, pair: Partition, move: Move | None, next_offset: int) -> None:
         """The log is not the one that was read: minutes that are open are made from `reading`.

@@ -167,3 +167,19 @@ async def test_old_days_are_dropped_and_come_again(district):
         kept = "SELECT reading_minute_drop(to_timestamp(%s))"
         day_s = 86_400 * ((begin_us - 2 * MINUTE_US) // 1_000_000 // 86_400)
         assert await district.query(kept, day_s) == [(0,)]
+
+
+async def test_a_day_that_another_archive_has_dropped_is_made_again(district):
+    rng = np.random.default_rng(8)
+    async with archiving(district.settings):
+        for turn in range(3):
+            begin_us = district.now_us
+            if turn == 2:  # by now its day is known to be there
+                await district.query(
+                    "DO $$ DECLARE name text; BEGIN FOR name IN SELECT inhrelid::regclass::text"
+                    " FROM pg_inherits WHERE inhparent = 'reading_minute_part'::regclass"
+                    " LOOP EXECUTE 'DROP TABLE ' || name; END LOOP; END $$"
+                )
+            await district.send(rng)
+            await district.reach(begin_us + MINUTE_US + GRACE_US)
+            await district.closes(begin_us + MINUTE_US - begin_us % MINUTE_US)
