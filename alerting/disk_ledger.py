@@ -216,10 +216,13 @@ class DiskLedger:
         return disk_outbox.unpublished(self._connection)
 
     def published(self, records: Sequence[Record]) -> None:
-        """Kafka has them."""
+        """Kafka has them. By their ids: a sequence begins anew once everything is handed over, and
+        an absence may have ended, and another begun, while Kafka was waited for.
+        """
         with self._transaction(lasting=True) as one:
             one.executemany(
-                "UPDATE outbox SET published = 1 WHERE seq = ?", [(each.seq,) for each in records]
+                "UPDATE outbox SET published = 1 WHERE transition = ?",
+                [(each.transition,) for each in records],
             )
 
     def depth(self, now_us: int) -> tuple[int, int, float]:

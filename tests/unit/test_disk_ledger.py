@@ -137,6 +137,16 @@ def test_offsets_move_by_compare_and_set_with_what_they_cover():
         assert ledger.waiting() == 1
 
 
+def test_what_was_published_in_one_absence_is_not_taken_for_that_of_the_next():
+    with opened() as ledger:
+        ledger.take({}, items(make_signal(1)), T0, WORDS)
+        under_way = ledger.unpublished()
+        ledger.handed_over()
+        ledger.take({}, items(make_signal(2, site=2)), T0, WORDS)
+        ledger.published(under_way)
+        assert len(ledger.unpublished()) == 1
+
+
 def test_a_full_ledger_says_so_and_keeps_what_it_has():
     taken = 0
     with opened() as ledger:
