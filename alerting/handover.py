@@ -78,7 +78,9 @@ class Handover:
         self._service.doors[signal.HANDED_PATH] = self._door
 
     def _door(self, environ: Mapping[str, Any]) -> Answer:
-        """In a thread of the connection. The body is read only if it fits and there is room."""
+        """In a thread of the connection. A body that fits is read and believed before it takes a
+        place: four strangers who dripped theirs once held all of them.
+        """
         length = environ.get("CONTENT_LENGTH", "")
         if not (length.isascii() and length.isdigit()):
             fault = "expected a Content-Length"
@@ -86,22 +88,30 @@ class Handover:
         if len(length) > _LENGTH_DIGITS_MAX or int(length) > signal.HANDED_BYTES_MAX:
             fault = f"{signal.HANDED_BYTES_MAX} bytes fit"
             return self._end(Ended.TOO_LARGE, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, fault)
+        body = environ["wsgi.input"].read(int(length))
+        if len(body) < int(length):
+            fault = f"{len(body)} bytes of {length} came"
+            return self._end(Ended.MALFORMED, HTTPStatus.BAD_REQUEST, fault)
+        now_us = clock.now_us()
+        try:
+            keys = http.read_secrets(self._secret_file)  # each time: a rotation is a file
+        except BadInput as error:
+            return self._end(Ended.NO_SECRET, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        stranger = http.fault_of(keys, _headers(environ), body, now_us / 1e6)
+        if stranger is not None:
+            return self._end(Ended.UNAUTHORIZED, HTTPStatus.UNAUTHORIZED, stranger)
         if not self._room.acquire(blocking=False):
             fault = f"{AT_ONCE} requests are served; come again in a second"
             return self._end(Ended.BUSY, HTTPStatus.TOO_MANY_REQUESTS, fault)
         try:
-            body = environ["wsgi.input"].read(int(length))
-            if len(body) < int(length):
-                fault = f"{len(body)} bytes of {length} came"
-                return self._end(Ended.MALFORMED, HTTPStatus.BAD_REQUEST, fault)
-            return self._in_loop(_headers(environ), body)
+            return self._in_loop(body, now_us)
         finally:
             self._room.release()
 
-    def _in_loop(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _in_loop(self, body: bytes, now_us: int) -> Answer:
         async def within() -> Answer:
             async with asyncio.timeout(DEADLINE_S):
-                return await self._request(headers, body)
+                return await self._request(body, now_us)
 
         future = asyncio.run_coroutine_threadsafe(within(), self._loop)
         try:
@@ -111,16 +121,8 @@ class Handover:
             fault = f"not stored within {DEADLINE_S:g} s"
             return self._end(Ended.NOT_STORED, HTTPStatus.SERVICE_UNAVAILABLE, fault)
 
-    async def _request(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _request(self, body: bytes, now_us: int) -> Answer:
         """Cancelled at the deadline: the transaction under way is rolled back or stands whole."""
-        try:
-            keys = http.read_secrets(self._secret_file)  # each time: a rotation is a file
-        except BadInput as error:
-            return self._end(Ended.NO_SECRET, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        now_us = clock.now_us()
-        fault = http.fault_of(keys, headers, body, now_us / 1e6)
-        if fault is not None:
-            return self._end(Ended.UNAUTHORIZED, HTTPStatus.UNAUTHORIZED, fault)
         try:
             found, faults = signal.decode_handed(body)
         except BadRecord as error:

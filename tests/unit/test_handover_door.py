@@ -110,6 +110,22 @@ async def test_more_than_four_at_once_are_sent_away(door):
     assert (await door.post(make_signal(9)))[0] == 200
 
 
+async def test_strangers_who_drip_their_bodies_hold_no_place(door):
+    said = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx" % (
+        signal.HANDED_PATH.encode()
+    )
+    dripping = [socket.create_connection(("127.0.0.1", door.page.port)) for _ in range(8)]
+    try:
+        for one in dripping:
+            one.sendall(said)
+        # Behind them in the queue of connections: by its answer all of them have been taken on.
+        await asyncio.to_thread(door.scrape)
+        assert (await door.post(make_signal(1)))[0] == 200
+    finally:
+        for one in dripping:
+            one.close()
+
+
 def _free(door):
     return door.service.doors[signal.HANDED_PATH].__self__._room._value
 
