@@ -9,7 +9,7 @@ lets go of it: killed anywhere, it is done again.
 
     1. `merge`, until nothing of our own is left: signals, incidents, transitions, pages
     2. `hand_over` of pages and attempts that have their end, piece by piece
-    3. `hand_over`: how far the other pages got, and the offsets, forward only
+    3. `hand_over`: how far the other pages got, and the offsets, forward in time
 """
 
 from __future__ import annotations
@@ -208,10 +208,15 @@ ON CONFLICT (message, attempt) DO UPDATE SET ended_us = EXCLUDED.ended_us,
     outcome = EXCLUDED.outcome, status = EXCLUDED.status, detail = EXCLUDED.detail
 WHERE message_attempt.ended_us IS NULL
 """
+# Forward in time. In one log that is forward by offset too; in one that came back shorter while we
+# were away, the greater offset is the old one's, and would skip what was not read yet.
 _FORWARD = b"""
 INSERT INTO alert_offset SELECT * FROM jsonb_populate_recordset(NULL::alert_offset, %s::jsonb)
 ON CONFLICT (topic, partition) DO UPDATE SET
-    next_offset = greatest(alert_offset.next_offset, EXCLUDED.next_offset),
+    next_offset = CASE WHEN EXCLUDED.arrived_ms > alert_offset.arrived_ms
+            THEN EXCLUDED.next_offset
+        WHEN EXCLUDED.arrived_ms < alert_offset.arrived_ms THEN alert_offset.next_offset
+        ELSE greatest(alert_offset.next_offset, EXCLUDED.next_offset) END,
     arrived_ms = greatest(alert_offset.arrived_ms, EXCLUDED.arrived_ms)
 """
 

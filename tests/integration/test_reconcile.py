@@ -319,6 +319,22 @@ async def test_two_alerts_that_decided_the_same_send_it_under_one_id(connection,
     assert await cursor.fetchall() == [("accepted", None)]
 
 
+async def test_offsets_go_forward_in_time_and_back_with_a_log_that_came_back_shorter(connection):
+    there = {0: (500, 10), 1: (500, 10), 2: (500, 10), 3: (500, 10)}
+    ours = {0: (21, 20), 1: (21, 9), 2: (501, 10), 3: (499, 10)}
+
+    async def hand_over(found):
+        places = {(LANE[0], number): place for number, place in found.items()}
+        await reconcile.hand_over(
+            connection, delivery=[], attempts=[], offsets=places, holder="a0", now_us=T0
+        )
+
+    await hand_over(there)
+    await hand_over(ours)
+    found = {pair[1]: place for pair, place in (await store.offsets(connection)).items()}
+    assert found == {0: (21, 20), 1: (500, 10), 2: (501, 10), 3: (500, 10)}
+
+
 async def test_a_look_brings_what_others_did_and_only_that(connection, ledger):
     fires = [make_signal(n, site=n) for n in range(1, 6)]
     await store.take(connection, {}, items(*fires), T0, WORDS)
