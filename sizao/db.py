@@ -31,6 +31,8 @@ _MIGRATION_LOCK = 0x51_2A0  # advisory lock: one migration at a time, whoever st
 _CONNECT_TIMEOUT_S = 2
 _PROBE_S = 2.0
 _TCP_USER_TIMEOUT_MS = 10_000
+_MIGRATION_S = 14_400  # of one file: an index over a month of readings
+_MIGRATION_LOCK_S = 10  # who waits longer for a table holds up everybody behind
 _IDLE_MS = 20_000  # beyond the outbox's wait for Kafka, the longest inside a transaction
 
 
@@ -239,11 +241,15 @@ async def migrate(connection: Connection) -> list[str]:
     """Bring the schema up to date; returns the names applied now.
 
     One transaction under an advisory lock: a cancelled or killed run leaves nothing applied. Raises
-    Permanent when a file that was applied has changed since, or the database is ahead of us.
+    Permanent when a file that was applied has changed since, or the database is ahead of us;
+    Retriable when another run, or a reader of a table that changes, is in the way.
     """
     applied_now: list[str] = []
     async with _transaction(connection):
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_MIGRATION_LOCK,))
+        # The settings' time-out is for work: on a table with data an index takes longer.
+        await connection.execute(f"SET LOCAL statement_timeout = '{_MIGRATION_S}s'".encode())
+        await connection.execute(f"SET LOCAL lock_timeout = '{_MIGRATION_LOCK_S}s'".encode())
         await connection.execute(
             "CREATE TABLE IF NOT EXISTS migration (name text PRIMARY KEY, sha256 text NOT NULL,"
             " applied_at timestamptz NOT NULL DEFAULT now())"

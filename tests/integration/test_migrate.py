@@ -10,7 +10,7 @@ from fix_topics import forget, renew
 
 from ingest.type_store import catalogue
 from sizao import cli, db
-from sizao.errors import BadInput
+from sizao.errors import BadInput, TooSlow
 from sizao.registry.load import load
 from sizao.topics import ALARMS, REJECTS
 from sizao.units import BY_NAME
@@ -104,3 +104,18 @@ async def test_dead_letters_are_bounded_by_size_and_alarms_are_not(clean_topics)
     assert found[REJECTS.name]["retention.bytes"] == str(4 << 30)
     assert found[REJECTS.name]["retention.ms"] == str(14 * 86_400_000)
     assert found[ALARMS.name]["retention.bytes"] == "-1"
+
+
+async def test_an_index_over_much_data_has_longer_than_a_statement_of_the_work(
+    settings, monkeypatch
+):
+    shipped = db.migrations()
+    brief = settings.model_copy(update={"statement_timeout_ms": 500})
+    async with db.connected(settings, "test") as connection:
+        await db.migrate(connection)
+    slow = ("9999_slow.sql", "0" * 64, "SELECT pg_sleep(0.8)")
+    monkeypatch.setattr(db, "migrations", lambda: [*shipped, slow])
+    async with db.connected(brief, "test") as connection:
+        assert await db.migrate(connection) == [slow[0]]
+        with pytest.raises(TooSlow), db.translated():
+            await connection.execute("SELECT pg_sleep(0.8)")
