@@ -204,8 +204,10 @@ class Archive:
             from_ms = places.repair_from_ms(place)
             ask = partial(self._reader.offsets_at, {pair: from_ms})
             at = (await self._service.patiently("kafka", ask))[pair]
-            ends = await self._service.patiently("kafka", self._reader.ends)
-            mended = places.repaired(place, ends[pair] if at is None else at)
+            # No record so new, as after a bridge whose clock stood in 2099: from the beginning.
+            # From the end, all of another log was left out; what is stored is known by its writer.
+            firsts = await self._service.patiently("kafka", self._reader.starts)
+            mended = places.repaired(place, firsts[pair] if at is None else at)
             self._service.logger.error(
                 "log is not the one that was read: reading again",
                 partition=pair, gap=gap, stored=place.next_offset, read_from=mended.next_offset,

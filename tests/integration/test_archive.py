@@ -217,6 +217,16 @@ async def test_a_log_that_came_back_other_is_noticed_and_read_again(
         assert value_of(service, "records_skipped_total", reason=STORED_BEFORE) >= 20
 
 
+async def test_a_clock_of_2099_hides_nothing_of_a_log_that_came_back_other(clean_topics, place):
+    await place.send(2 * PARTITIONS, received_us=4_070_908_800_000_000)
+    async with archiving(place.settings):
+        await place.caught_up()
+    await place.query("UPDATE archive_offset SET next_offset = next_offset + 1000")
+    await place.send(40)
+    async with archiving(place.settings):
+        await place.caught_up(10)
+
+
 async def test_records_that_expired_unread_are_counted(place):
     pair = (READINGS.name, 0)
     await place.send(16)
