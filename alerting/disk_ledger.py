@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from sizao.errors import Retriable
 SCHEMA = 1
 _PAGE = 4096
 _BUSY_S = 0.5  # another process has it, and keeps it
+_PRIMARY = 0xFF  # of SQLite's extended result codes
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _MIRRORED = frozenset({"incident", "incident_device", "signal", "message"})
 
 
@@ -66,6 +68,12 @@ class DiskLedger:
     def close(self) -> None:
         """Let the file go."""
         self._connection.close()
+
+    def set_aside(self) -> None:
+        """Let the file go, and keep it under another name. Raises OSError."""
+        with suppress(sqlite3.Error):
+            self.close()
+        set_aside(self.path)
 
     @contextmanager
     def _transaction(self, *, lasting: bool) -> Iterator[sqlite3.Connection]:
@@ -277,6 +285,20 @@ def open_ledger(path: Path, size_mib: int) -> DiskLedger:
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError:
-        path.replace(path.with_suffix(".damaged"))
-        path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
+        set_aside(path)
         return DiskLedger(path, size_mib)
+
+
+def set_aside(path: Path) -> None:
+    """Keep a damaged file under another name, for a person. Raises OSError."""
+    path.replace(path.with_suffix(".damaged"))
+    path.with_name(f"{path.name}-wal").unlink(missing_ok=True)
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether this, or what it came from, says that the file is no sound database."""
+    while error is not None:
+        if getattr(error, "sqlite_errorcode", 0) & _PRIMARY in _DAMAGE:
+            return True
+        error = error.__cause__
+    return False

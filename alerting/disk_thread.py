@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from alerting.disk_ledger import DiskLedger, LedgerFull, open_ledger
+from alerting.disk_ledger import DiskLedger, LedgerFull, is_damage, open_ledger
 from alerting.series import LedgerFault, Series
 from sizao import clock
 from sizao.errors import Retriable
@@ -83,7 +83,7 @@ class Disk:
             self.fault("the disk does not answer")
             raise NoDisk(f"the ledger's disk did not answer within {_ANSWER_S:g} s") from error
         except (Retriable, sqlite3.Error) as error:
-            self.fault(str(error), _reason(error))
+            self._failed(error)
             raise NoDisk(str(error)) from error
 
     async def _on_thread(self, call: Callable[[], Result]) -> Result:
@@ -134,7 +134,17 @@ class Disk:
         if error is not None:
             self.whole = True
             self._held = None
-            self.fault(str(error), _reason(error))
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """A file that turns out to be damaged is set aside, and `open` makes it anew: what it held
+        is in PostgreSQL, or in Kafka behind PostgreSQL's offsets.
+        """
+        self.fault(str(error), _reason(error))
+        if self._ledger is not None and is_damage(error):
+            self._thread.submit(self._ledger.set_aside)
+            self._ledger = None
+            self.primed, self.whole = False, True
 
     def fault(self, text: str, reason: LedgerFault = LedgerFault.DISK) -> None:
         """Counted each time, said in `/readyz`, logged at most once a minute."""

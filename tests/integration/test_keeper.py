@@ -118,6 +118,23 @@ async def test_a_new_life_does_not_wait_for_a_table_that_somebody_holds(database
             assert clock.monotonic_s() - began_s < 2 * keepers.AWAY_S
 
 
+async def test_a_ledger_whose_pages_are_damaged_is_made_anew(database, tmp_path):
+    path = tmp_path / "ledger.sqlite"
+    async with kept(database, path) as keeper:
+        await keeper.take(items(make_signal(1)))
+        await keeper._renew()
+    keeper._disk._thread.shutdown()  # the file is closed, and its log is in it
+    with path.open("r+b") as file:
+        file.seek(4096)  # behind the page that says what it is
+        file.write(b"x" * (path.stat().st_size - 4096))
+    async with kept(database, path) as keeper:
+        await keeper._disk.open()  # as `run` does while it is not there
+        await keeper._renew()
+        assert keeper._disk.primed
+        assert len((await keeper._disk.do(DiskLedger.known)).incidents) == 1
+    assert path.with_suffix(".damaged").exists()
+
+
 async def test_an_hour_s_deliveries_are_handed_over_however_many(database, tmp_path):
     """A receiver that hung in the absence: each page has its attempts."""
     async with (
