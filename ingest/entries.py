@@ -110,20 +110,27 @@ def _read(district: District, spoken: Spoken, number: int, columns: Columns) -> 
     device, start = np.empty(len(payload), np.int32), 0
     for end, place in zip(ends, payload[np.array(ends) - 1].tolist(), strict=True):
         route = spoken.routes[place]
-        device[start:end] = _devices(district, route, number, keys[start:end])
+        device[start:end] = _devices(district, route, number, keys[start:end], typed=columns.typed)
         start = end
     device[~district.in_service[device]] = 0
     own = district.view.device_type[device] == number // PARTS
     return Read(number, columns, payload, device, own)
 
 
-def _devices(district: District, place: int, number: int, keys: list[Any]) -> Ints | int:
+def _devices(
+    district: District, place: int, number: int, keys: list[Any], *, typed: bool
+) -> Ints | int:
     """Devices of one payload's keys. A gateway names its sensors in one order for years, so the
     last list of each is remembered: to compare it takes a tenth of looking up each key.
+
+    Only of keys that are text or integers: to a list 1, 1.0 and true are the same, and one payload
+    with `1.0` made all that followed with `1` unread.
     """
     roster = district.routes[place].roster
     if len(keys) == 1:
         return _device(roster, keys[0])
+    if not typed:
+        return np.array([_device(roster, key) for key in keys], np.int32)
     known = district.spelled.get((place, number))
     if known is None or known[0] != keys:
         found = np.array([_device(roster, key) for key in keys], np.int32)

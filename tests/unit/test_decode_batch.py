@@ -79,6 +79,20 @@ def test_a_gateway_that_names_others_than_last_time_is_heard_anew():
         assert said((one, [1, 2], 7)) == ([], [], ["1", "2"])
 
 
+def test_a_key_that_only_equals_a_number_is_no_key_and_spoils_no_later_batch():
+    district = small(*(Device(key, BATCH, carrier="gw") for key in ("1", "2")))
+
+    def said(keys):
+        payload = f'{{"keys":{keys},"temperatures":[5,6]}}'
+        decoded = decode(district, TELEMETRY, [message("up/gw/telemetry", payload)])
+        return decoded.point.tolist(), [one.reason for one in decoded.refused]
+
+    for wrong in ("[1.0,2]", "[true,2]"):
+        assert said(wrong) == ([2], [Reason.WRONG_TYPE])
+        assert said("[1,2]") == ([1, 2], [])
+        assert said(wrong) == ([2], [Reason.WRONG_TYPE])
+
+
 def test_a_strangers_key_in_a_batch_does_not_stop_its_neighbours():
     decoded = one("up/gw/telemetry", '{"keys": ["h1", "x", "t1"], "temperatures": [1, 2, 3]}')
     assert shown(DISTRICT.view, decoded) == [("t1", "temperature_c", 3.0)]
