@@ -65,15 +65,28 @@ def shielded(
     try:
         return decode(district, lane, messages, leads=leads)
     except Exception:
-        spoilt = {}
-        for index, message in enumerate(messages):
-            try:
-                decode(district, lane, [message])
-            except Exception as error:  # noqa: BLE001 - told in its reject, whatever it is
-                spoilt[index] = f"{type(error).__name__}: {error}"[:200]
+        spoilt = _spoilt(district, lane, messages, 0)
         if not spoilt:
             raise
         return decode(district, lane, messages, spoilt)
+
+
+def _spoilt(
+    district: District, lane: Lane, messages: Sequence[Message], first: int
+) -> dict[int, str]:
+    """Which of the messages, counted from `first`, do not decode, and why.
+
+    By halves: one by one, a single one among 10,000 took the loop, and the other lane's, for 1.6 s.
+    """
+    try:
+        decode(district, lane, messages)
+    except Exception as error:  # noqa: BLE001 - told in its reject, whatever it is
+        if len(messages) == 1:
+            return {first: f"{type(error).__name__}: {error}"[:200]}
+        half = len(messages) // 2
+        left = _spoilt(district, lane, messages[:half], first)
+        return left | _spoilt(district, lane, messages[half:], first + half)
+    return {}
 
 
 def decode(

@@ -263,6 +263,23 @@ def test_a_slip_of_ours_costs_the_payload_that_shows_it(monkeypatch):
     ]
 
 
+def test_a_slip_among_many_is_found_by_halves(monkeypatch):
+    asked = []
+
+    def slipping(columns):
+        asked.append(columns)
+        if any(66.0 in column.wires for column in columns):
+            raise ZeroDivisionError("a slip")
+        return judge_columns(columns)
+
+    monkeypatch.setattr("ingest.cells.judge_columns", slipping)
+    said = [message(HEAT_TOPIC, f'{{"temperature": {value}}}') for value in [21] * 777 + [66, 22]]
+    decoded = shielded(DISTRICT, TELEMETRY, said)
+    assert [one.message for one in decoded.refused] == [777]
+    assert len(decoded.point) == 778
+    assert len(asked) < 30
+
+
 def test_a_type_that_does_not_compile_is_named():
     assert list(DISTRICT.broken) == ["type.5"]
 
