@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from ingest.decode import Decoded, shielded
-from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick
+from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick, Turn
 from ingest.handover import Lookout
 from ingest.kept import clock_file, filters_file, filters_text, keep, kept_filters, kept_us
 from ingest.mqtt.client import Connection, Stamp
@@ -74,6 +74,7 @@ class LaneLoop:
             stops_when_silent=lane is Lane.TELEMETRY,
         )
         self._tick = Tick(section.tick_ms / 1000, section.tick_busy_ms / 1000)
+        self._turn = Turn()
         self._series = LaneSeries(shared.service.metrics, lane)
         self._kafka = f"kafka.{lane}"
         self._mqtt = f"mqtt.{lane}"
@@ -114,7 +115,7 @@ class LaneLoop:
         upto_us = self.lookout.upto_us
         first = bisect_right(self._buffer, upto_us, key=lambda one: one.arrived_us)
         some = self._buffer[first : first + _AHEAD_MAX]
-        some = some[: cut(some)]
+        some = some[: cut(some, self._turn.share)]
         if some:
             self._look(some, shielded(self._shared.district, self._lane, some))
         return first + len(some) < len(self._buffer)
@@ -245,7 +246,8 @@ class LaneLoop:
         self._stage.moved()
         while True:
             await self._wait_for_work()
-            count = cut(self._buffer)
+            began_s = clock.monotonic_s()
+            count = cut(self._buffer, self._turn.share)
             batch, self._buffer = self._buffer[:count], self._buffer[count:]
             if self._buffer:
                 self._arrived.set()
@@ -254,13 +256,16 @@ class LaneLoop:
                 self._shared.district,
                 batch,
                 self._shared.stamp,
-                now_s=clock.monotonic_s(),
+                now_s=began_s,
                 listening=self._listening,
                 backlog=bool(self._buffer),
             )
             self._look(effects.heard, effects.decoded)
+            self._turn.took(clock.monotonic_s() - began_s, more=bool(self._buffer))
             if effects.records:
                 await self._write(effects)
+            else:
+                await asyncio.sleep(0)  # a flood that is not decoded writes nothing for a while
             self._settle(effects)
 
     async def _wait_for_work(self) -> None:

@@ -97,14 +97,14 @@ class Plan:
     corrected_us: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
-def cut(messages: Sequence[Message]) -> int:
-    """How many of these, from the first, make one plan; one at least."""
-    first = messages[:MESSAGES_MAX]
+def cut(messages: Sequence[Message], share: float = 1.0) -> int:
+    """How many of these, from the first, make one plan; one at least. `share` of the bounds."""
+    first = messages[: max(int(MESSAGES_MAX * share), 1)]
     if first and first[-1].arrived_us - first[0].arrived_us > SPAN_US:
         until_us = first[0].arrived_us + SPAN_US
         first = first[: bisect_right(first, until_us, key=lambda one: one.arrived_us)]
     sizes = [len(message.payload) + len(message.topic) for message in first]
-    fit = bisect_right([*itertools.accumulate(sizes)], BYTES_MAX)
+    fit = bisect_right([*itertools.accumulate(sizes)], BYTES_MAX * share)
     return max(fit, min(len(first), 1))
 
 

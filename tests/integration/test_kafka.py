@@ -122,6 +122,29 @@ async def test_a_storm_of_records_in_one_send_fits_a_topic_of_small_ones(produce
     assert [one.value for one in await read(reader, 1000)] == [one.value for one in storm]
 
 
+async def test_others_get_the_loop_while_a_storm_is_handed_over(producer, monkeypatch):
+    """As long as the library has room it waits for nothing: the lane beside stood still."""
+    handed_over, count, most = kafka._handed_over, 0, 0
+
+    async def counted(*given):
+        nonlocal count
+        count += 1
+        return await handed_over(*given)
+
+    async def look():
+        nonlocal most
+        seen = 0
+        while seen < 2_000:
+            most, seen = max(most, count - seen), count
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(kafka, "_handed_over", counted)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(look())
+        await producer.send([record() for _ in range(2_000)])
+    assert most <= 250
+
+
 async def test_two_frames_of_the_largest_size_fit_one_send(producer, reader):
     await producer.send([record(b"f" * frame.BYTES_MAX, READINGS.name) for _ in range(2)])
 

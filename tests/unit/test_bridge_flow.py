@@ -4,7 +4,7 @@ from fix_bridge import message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick
+from ingest.flow import SILENT_S_MAX, TURN_S, Flow, Held, Step, Tick, Turn
 
 
 def flow(**rest):
@@ -118,3 +118,28 @@ def test_ticks_lengthen_when_they_begin_late_and_shorten_again():
 def test_one_late_tick_is_no_busy_machine():
     tick = Tick(0.02, 0.05)
     assert tick.next_s(0.08) == 0.02
+
+
+def test_a_plan_that_took_long_is_followed_by_shorter_ones():
+    """Refused messages cost twenty times as much: the alarms' lane waited 0.4 s for 10,000."""
+    turn, took = Turn(), []
+    for _ in range(8):
+        took.append(turn.share * 0.4)
+        turn.took(took[-1], more=True)
+    assert took[0] == 0.1
+    assert max(took[1:]) <= TURN_S
+    turn.took(100.0, more=True)
+    least = turn.share
+    assert 0 < least < 0.1
+    turn.took(100.0, more=True)
+    assert turn.share == least
+
+
+def test_quick_plans_grow_only_while_more_waits():
+    turn = Turn()
+    begin = turn.share
+    turn.took(0.001, more=False)
+    assert turn.share == begin
+    for _ in range(8):
+        turn.took(0.001, more=True)
+    assert turn.share == 1.0

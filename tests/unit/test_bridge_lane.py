@@ -1,12 +1,14 @@
 """One lane with a broker and a log in our hands: order, bounds, stale acknowledgements."""
 
 import asyncio
+import time
 
 import pytest
 from fix_bridge import SMOKE_HEAT, Device, small
 from fix_lane import until
 
 from ingest import lane as lanes
+from ingest.flow import TURN_S
 from ingest.kept import clock_file, filters_file, kept_filters, kept_us
 from sizao import clock
 from sizao.clock import Rising
@@ -128,6 +130,29 @@ async def test_a_large_batch_is_written_in_parts_and_to_its_end(running):
         letters = [one.value for one in rig.log.records if one.topic == REJECTS.name]
         assert [int(one.partition(b"x")[0]) for one in letters] == list(range(30))
         assert rig.log.asked - asked >= 3, "ten of them are a mebibyte"
+
+
+async def test_a_lane_whose_plans_take_long_makes_shorter_ones(running, monkeypatch):
+    plans, real = [], lanes.plan
+
+    def slow(desk, district, batch, *given, **rest):
+        if batch:
+            plans.append(len(batch))
+            time.sleep(TURN_S * 2)  # the loop is held up: what a plan of refused messages does
+        return real(desk, district, batch, *given, **rest)
+
+    async with running() as rig:
+        rig.log.open.clear()
+        rig.broker.publish()
+        await until(lambda: rig.log.asked)
+        monkeypatch.setattr(lanes, "plan", slow)
+        for _ in range(5_000):
+            rig.broker.publish()
+        await until(lambda: rig.held == 5_001)
+        rig.log.open.set()
+        await until(lambda: rig.held == 0)
+    assert plans[0] == 2_500
+    assert plans[1] <= 1_250
 
 
 async def test_progress_tells_ages_and_the_oldest_unacknowledged(running):

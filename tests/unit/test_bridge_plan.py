@@ -123,9 +123,12 @@ def test_a_plan_is_cut_by_bytes_and_by_messages(monkeypatch):
     assert plans.cut([]) == 0
     assert plans.cut([each] * 5) == 5
     assert plans.cut([each] * 5_000) == (1 << 20) // each.size
+    assert plans.cut([each] * 5_000, 0.25) == (1 << 18) // each.size
+    assert plans.cut([each] * 5, 0.0) == 1
     assert plans.cut([message("t", b"x" * (2 << 20)), each]) == 1
     monkeypatch.setattr(plans, "MESSAGES_MAX", 3)
     assert plans.cut([each] * 5) == 3
+    assert plans.cut([each] * 5, 0.7) == 2
 
 
 def test_a_plan_is_cut_where_more_than_a_second_passed():
