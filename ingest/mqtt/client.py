@@ -75,7 +75,7 @@ class Connection:
         self._stamp = stamp
         self._session_s = session_s
         self._mount = mount
-        self._unmounted = len(mount)
+        self._unmounted = mount.encode()
         self._wants_retained = retained
         self._version = Version.V5 if settings.version == "5" else Version.V3
         self.held = held
@@ -227,8 +227,9 @@ class Connection:
         first_us = self._stamp(count)
         topics: Iterable[bytes] = found.topics
         if self._unmounted:
-            topics = [topic[self._unmounted :] for topic in found.topics]
-            found.size -= count * self._unmounted
+            # What the session has queued from before it had a mount point bears none.
+            topics = [topic.removeprefix(self._unmounted) for topic in found.topics]
+            found.size += sum(map(len, topics)) - sum(map(len, found.topics))
         made = map(
             Message,
             topics,

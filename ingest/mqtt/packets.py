@@ -182,6 +182,8 @@ def _connack(version: Version, body: bytes) -> Connack:
     if flags > 1:
         raise ProtocolError(f"a CONNACK with flags {flags:#04x}")
     found: dict[int, bytes] = {}
+    if version is Version.V5 and body[1:] == b"\x01":  # in the words of 3.1.1: it knows no other
+        return Connack(False, 0x84, "mqtt.version 3.1.1 may help", None, None)  # noqa: FBT003 - no session
     if version is Version.V5:
         found = _properties(body, 2)
     elif len(body) != 2:  # noqa: PLR2004 - flags and code

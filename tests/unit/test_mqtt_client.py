@@ -18,10 +18,10 @@ from sizao.errors import Retriable
 def connection():
     made = []
 
-    def make(port=1, epoch=1, held=frozenset(), **rest):
-        settings = MqttSettings(port=port, **rest)
+    def make(port=1, epoch=1, held=frozenset(), mount="", **rest):
+        settings, stamp = MqttSettings(port=port, **rest), Rising().now_us
         made.append(
-            Connection(settings, client_id="c", epoch=epoch, stamp=Rising().now_us, held=held)
+            Connection(settings, client_id="c", epoch=epoch, stamp=stamp, held=held, mount=mount)
         )
         return made[-1]
 
@@ -136,8 +136,8 @@ async def read(one, enough=lambda _: False):
     return got
 
 
-def publish(number, payload=b"payload", head=0x32):
-    body = b"\x00\x01t" + number.to_bytes(2, "big") + b"\x00" + payload
+def publish(number, payload=b"payload", head=0x32, topic=b"t"):
+    body = len(topic).to_bytes(2, "big") + topic + number.to_bytes(2, "big") + b"\x00" + payload
     return bytes([head, len(body)]) + body
 
 
@@ -158,6 +158,21 @@ async def test_reading_stops_in_mid_stream_when_there_is_no_room(
     messages, size, _ = one.read(packets_max, bytes_max)
     assert [found.packet_id for found in messages] == [5, 6, 7, 8]
     assert size == 32
+
+
+async def test_what_was_queued_before_there_was_a_mount_point_keeps_its_topic(broker, connection):
+    topics = [b"s0/up/a/b", b"up/a/b", b"t"]
+    broker["then"] = b"".join(publish(n, topic=topic) for n, topic in enumerate(topics, 1))
+    one = connection(broker["port"], mount="s0/")
+    await one.open()
+    messages, sizes = [], 0
+    async with asyncio.timeout(5):
+        while len(messages) < 3:
+            batch = one.read(100, 1000)
+            messages, sizes = messages + batch.messages, sizes + batch.size
+            await asyncio.sleep(0.001)
+    assert [found.topic for found in messages] == [b"up/a/b", b"up/a/b", b"t"]
+    assert sizes == sum(found.size for found in messages)
 
 
 async def test_arrivals_rise_and_no_two_are_the_same(broker, connection):
@@ -285,6 +300,7 @@ async def test_a_new_session_holds_nothing(broker, connection):
     [
         (REFUSED, "refused: not authorized"),
         (b"\x20\x08\x00\x87\x05\x1f\x00\x02no", "refused: not authorized (no)"),
+        (b"\x20\x02\x00\x01", "unsupported protocol version (mqtt.version 3.1.1 may help)"),
         (publish(1), "a message before CONNACK"),
         (answer(0x90, 1, 1), "an answer before CONNACK"),
         (b"\xe0\x02\x8b\x00", "broker: server shutting down"),
