@@ -113,11 +113,17 @@ class TlsLink:
         except OSError:
             return
 
-    def _pull(self) -> bool:
-        """Take what the system has; False when that is nothing."""
+    def _pull(self, *, quietly: bool = False) -> bool:
+        """Take what the system has; False when that is nothing. `quietly`: a failure counts as
+        nothing, and is told at the next call: what came before it is the broker's last word.
+        """
         try:
             data = self._socket.recv(_CIPHER_BYTES)
         except BlockingIOError:
+            return False
+        except OSError:
+            if not quietly:
+                raise
             return False
         if data:
             self._came.write(data)
@@ -133,7 +139,7 @@ class TlsLink:
                 # Into a buffer it returns how many: typeshed says bytes for both.
                 got = cast("int", self._tls.read(len(into) - count, into[count:]))
             except ssl.SSLWantReadError:
-                if not self._pull():
+                if not self._pull(quietly=count > 0):
                     break
                 continue
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 import threading
 
 import pytest
@@ -128,6 +129,27 @@ def test_a_goodbye_of_tls_ends_it_behind_the_last_byte(serving, opened):
     assert all_of(link, 4) == b"last"
     with pytest.raises(ConnectionError, match="has closed"):
         all_of(link, 1)
+
+
+def test_the_last_word_before_a_reset_is_heard(serving, opened):
+    """A broker that closes with our acknowledgements unread resets: `session taken over` was lost,
+    and the one that had lost its session took it back at once.
+    """
+    gone = threading.Event()
+
+    def serve(secure):
+        secure.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else it dies with us
+        secure.sendall(b"last")
+        secure.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        secure.close()
+        gone.set()
+
+    link = opened(serving(serve))
+    assert gone.wait(5)
+    buffer = memoryview(bytearray(100))
+    assert bytes(buffer[: link.read(buffer)]) == b"last"
+    with pytest.raises(ConnectionError):
+        link.read(buffer)
 
 
 def test_a_certificate_of_ours_is_shown(serving, opened):
