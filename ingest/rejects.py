@@ -37,6 +37,12 @@ STORED_ROW = np.dtype([("point", "<u4"), ("event_us", "<i8")])
 """One reading that the same message gave all the same: replayed, it must not become two."""
 STORED_MAX = 10_000  # rows: 120 kB; a batch that gave more leaves the header out
 
+PAYLOAD_MAX = 1_536 * 1024
+"""Bytes of one that is kept. A record has 2 MiB at most, any topic, `STORED` and the rest included.
+Mosquitto as we set it up sends less; a broker that sends more (mqtt.packet_bytes_max) would end the
+bridge for good.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reject:
@@ -94,16 +100,21 @@ def record(
     stored: bytes | None,
     count: int = 1,
 ) -> Outgoing:
-    """The Kafka record of one refused message. A payload of 1 MiB and any topic fit."""
-    carrier = carrier_of(message.topic)
+    """The Kafka record of one refused message. A payload of PAYLOAD_MAX and any topic fit; what is
+    longer is cut, which its detail says.
+    """
+    carrier, payload, detail = carrier_of(message.topic), message.payload, refused.detail
+    if len(payload) > PAYLOAD_MAX:
+        detail = f"the first {PAYLOAD_MAX} of {len(payload)} bytes; {detail}"
+        payload = payload[:PAYLOAD_MAX]
     return Outgoing(
         topic=topics.REJECTS.name,
         partition=partition_of(carrier, partitions),
-        value=message.payload,
+        value=payload,
         headers=[
-            (frame.CRC_HEADER, frame.crc(message.payload)),
+            (frame.CRC_HEADER, frame.crc(payload)),
             (REASON, refused.reason.encode()),
-            (DETAIL, refused.detail.encode()),
+            (DETAIL, detail.encode()),
             (TOPIC, message.topic),
             (ARRIVED, b"%d" % message.arrived_us),
             (CARRIER, carrier.encode()),

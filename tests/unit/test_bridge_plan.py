@@ -191,6 +191,17 @@ def test_the_largest_payload_and_topic_fit_into_a_record():
     assert size < REJECTS.record_bytes_max - 64 * 1024
 
 
+def test_a_dead_letter_of_the_largest_packet_is_cut_and_says_so():
+    """Kafka refuses a record of more than 2 MiB for good: the bridge ended, and found it again."""
+    topic = f"up/c1/telemetry/{'x' * 60_000}"
+    (record,) = run([message(topic, b"x" * (16 << 20))]).records
+    size = len(record.value) + sum(len(key) + len(value) for key, value in record.headers)
+    assert size < REJECTS.record_bytes_max - rejects.STORED_MAX * rejects.STORED_ROW.itemsize
+    told = rejects.read(record.value, record.headers)
+    assert told.payload == b"x" * rejects.PAYLOAD_MAX
+    assert f"{rejects.PAYLOAD_MAX} of {16 << 20} bytes" in told.detail
+
+
 def signals(effects):
     return [
         signal.decode(record.value, record.headers)
