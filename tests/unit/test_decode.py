@@ -90,6 +90,7 @@ def test_a_reading():
         (HEAT_TOPIC, b'{"temperature": 1e999}', TELEMETRY, Reason.NOT_FINITE),
         (HEAT_TOPIC, b'{"temperature": 1' + b"0" * 400 + b"}", TELEMETRY, Reason.OUT_OF_RANGE),
         (HEAT_TOPIC, b'{"temperature": 1' + b"0" * 5000 + b"}", TELEMETRY, Reason.NOT_JSON),
+        (HEAT_TOPIC, b'{"temperature": 20, "ts": 1e308}', TELEMETRY, Reason.BAD_TIME),
         (HEAT_TOPIC, b'{"temperature": 851}', TELEMETRY, Reason.OUT_OF_RANGE),
         (HEAT_TOPIC, b'{"temperature": -127}', TELEMETRY, Reason.SENSOR_BROKEN),
         ("up/nobody/telemetry/h1", b"{}", TELEMETRY, Reason.UNKNOWN_CARRIER),
