@@ -98,8 +98,8 @@ class BrokerWatch:
         return connection
 
     async def _pump(self, connection: Connection) -> None:
-        self._why = _NO_RIGHT
         self._dropped.connected()
+        since_s = clock.monotonic_s()
         connection.subscribe(topic.decode() for topic in TOPICS)
         while not connection.dead:
             messages = connection.read(_PACKETS_MAX, _BYTES_MAX).messages
@@ -108,7 +108,9 @@ class BrokerWatch:
             connection.flush()
             for message in messages:
                 self._hear(message.topic, message.payload)
-            self._judge()
+            young = clock.monotonic_s() - since_s < UNWATCHED_S
+            self._why = self._why if young else _NO_RIGHT
+            self._judge(young=young)
             await asyncio.sleep(_TICK_S)
         self._why = connection.dead
 
@@ -122,7 +124,11 @@ class BrokerWatch:
         else:
             self._gauges[topic].set(number)
 
-    def _judge(self) -> None:
+    def _judge(self, *, young: bool = False) -> None:
+        """`young`: a connection on which the broker may yet tell: it begins no trouble, and what
+        stands stays as it is. A broker that took each connection and cut it changed the tier, which
+        is an onset of its own, with every one.
+        """
         board, now_us = self._service.board, clock.now_us()
         dropped, subject = self._dropped, self._dropped_subject
         if dropped.grown():
@@ -134,7 +140,9 @@ class BrokerWatch:
             self._keep(known)
         if clock.monotonic_s() - self._heard_s < UNWATCHED_S:
             board.over(self._unwatched, now_us)
-        else:  # a broker that is away is worse than one that tells nothing
+        elif not young or board.tier_of(
+            self._unwatched
+        ):  # a broker that is away is worse than one that tells nothing
             tier = Tier.EARLY if self._why == _NO_RIGHT else Tier.ALARM
             board.say(Rule.UNWATCHED, self._unwatched, tier, now_us, {"fault": self._why})
 

@@ -1,8 +1,19 @@
 """The broker's counter of dropped messages: each is news once, over its restarts and ours."""
 
+import asyncio
+
 import pytest
 
+from ingest import broker_watch
 from ingest.broker import DROPPED, STORED, UPTIME, Dropped, Kept, kept_of, number_of
+from ingest.broker_watch import BrokerWatch
+from ingest.mqtt.client import Batch
+from ingest.mqtt.settings import MqttSettings
+from sizao import log
+from sizao.metrics import Metrics
+from sizao.service import Service
+from sizao.signal import Tier
+from sizao.system.board import Board
 
 T0 = 1_772_352_000_000_000
 S = 1_000_000
@@ -108,3 +119,51 @@ def test_only_counts_are_numbers(payload, number):
 def test_a_damaged_file_is_none(text):
     assert kept_of(text) is None
     assert kept_of("7 12") == Kept(7, 12)
+
+
+class Cut:
+    """A connection that is taken, and cut at once."""
+
+    def __init__(self, _settings, **_):
+        self.dead = ""
+
+    async def open(self):
+        pass
+
+    def read(self, _packets, _bytes):
+        self.dead = "broker: quota exceeded"
+        return Batch([], 0, 0)
+
+    def ignore(self, *_):
+        pass
+
+    subscribe = acknowledge = tend = ignore
+
+    def flush(self):
+        pass
+
+    close = flush
+
+
+async def test_a_broker_that_takes_each_connection_and_cuts_it_is_one_trouble(
+    monkeypatch, tmp_path
+):
+    said = []
+    service = Service("bridge", log.setup("bridge"), Metrics("bridge"))
+    for name, value in (("Connection", Cut), ("UNWATCHED_S", 0.02)):
+        monkeypatch.setattr(broker_watch, name, value)
+    for name in ("_TICK_S", "_RETURN_S"):
+        monkeypatch.setattr(broker_watch, name, 0.001)
+    say = Board.say
+
+    def noted(board, rule, subject, tier, *rest):
+        said.append((tier, say(board, rule, subject, tier, *rest)))
+
+    monkeypatch.setattr(Board, "say", noted)
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(BrokerWatch(service, MqttSettings(), tmp_path).run())
+        async with asyncio.timeout(10):
+            while len(said) < 20:  # noqa: ASYNC110 - a plain list
+                await asyncio.sleep(0.001)
+        watch.cancel()
+    assert said == [(Tier.ALARM, True)] + [(Tier.ALARM, False)] * (len(said) - 1)
