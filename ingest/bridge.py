@@ -12,7 +12,7 @@ from ingest.broker_watch import BrokerWatch
 from ingest.check import check
 from ingest.handover import Lookout
 from ingest.handover_loop import Handover
-from ingest.kept import kept_us
+from ingest.kept import begin_us
 from ingest.lane import LaneLoop, Shared
 from ingest.onboarding import operators, shipped
 from ingest.routes import District, district
@@ -55,7 +55,7 @@ async def body(settings: BridgeSettings, service: Service) -> None:
     service.needs(*(f"{what}.{lane}" for what in ("kafka", "mqtt") for lane in Lane))
     source = Source(service, settings.database, state)
     registry = await source.open()
-    rising = Rising(kept_us(state))
+    rising = Rising(begin_us(state))
     shared = Shared(
         service=service,
         settings=settings,

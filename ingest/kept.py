@@ -8,6 +8,8 @@ from pathlib import Path
 
 from sizao.units import Lane
 
+KEPT_EACH_S = 1.0
+
 
 def clock_file(state: Path, lane: Lane) -> Path:
     """Where a lane keeps its newest `received_us`, which never goes back, not by a restart."""
@@ -23,6 +25,16 @@ def kept_us(state: Path) -> int:
         except (OSError, ValueError):
             continue
     return newest
+
+
+def begin_us(state: Path) -> int:
+    """After what instant a new life begins: whatever an earlier one has written lies before it.
+
+    What was given out since it was kept is less than as many microseconds as passed meanwhile, as
+    long as the clock stands still; else the wall has moved on.
+    """
+    kept = kept_us(state)
+    return kept + round(KEPT_EACH_S * 1e6) if kept else 0
 
 
 def filters_file(state: Path, lane: Lane) -> Path:

@@ -10,6 +10,7 @@ the broker keeps the messages.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -20,7 +21,15 @@ from pathlib import Path
 from ingest.decode import Decoded, shielded
 from ingest.flow import SILENT_S_MAX, Flow, Held, Step, Tick, Turn
 from ingest.handover import Lookout
-from ingest.kept import clock_file, filters_file, filters_text, keep, kept_filters, kept_us
+from ingest.kept import (
+    KEPT_EACH_S,
+    clock_file,
+    filters_file,
+    filters_text,
+    keep,
+    kept_filters,
+    kept_us,
+)
 from ingest.mqtt.client import Connection, Stamp
 from ingest.mqtt.message import Message
 from ingest.noisy import AWAY_S_MAX, Budget, Noisy
@@ -38,7 +47,6 @@ from sizao.units import Lane
 _PACKETS_MAX = 5_000  # of one tick: 20 ms of the whole lane, so that the other gets its turn
 _AHEAD_MAX = 500  # messages looked at ahead of Kafka at a time: 10 ms of the loop
 _RETURN_S = 1.0
-_KEPT_EACH_US = 1_000_000
 
 
 @dataclass(kw_only=True)
@@ -84,7 +92,7 @@ class LaneLoop:
         self._epoch = 0
         self._had_session = clock_file(section.state, lane).exists()
         self._filters = kept_filters(section.state, lane)
-        self._kept_us = 0
+        self._kept_s = -math.inf
         self._buffer: list[Message] = []
         self._held = Held()
         self._standby = Standby(
@@ -308,12 +316,15 @@ class LaneLoop:
             self._keep_clock()
 
     def _keep_clock(self) -> None:
-        now_us = self._shared.stamp()
-        if now_us - self._kept_us < _KEPT_EACH_US:
+        """Paced by monotonic time: ahead of the wall our clock all but stands still, and
+        paced by that one nothing was kept, so that the next life gave out the same once more.
+        """
+        now_s = clock.monotonic_s()
+        if now_s - self._kept_s < KEPT_EACH_S:
             return
-        self._kept_us = now_us
-        state = self._shared.settings.bridge.state
-        self._keep(clock_file(state, self._lane), str(now_us))
+        self._kept_s = now_s
+        newest = max(self._shared.stamp(), self._desk.received_us, self._desk.sequence)
+        self._keep(clock_file(self._shared.settings.bridge.state, self._lane), str(newest))
 
     def _keep_filters(self, held: frozenset[str]) -> None:
         """Before the broker hears of a new one, and after it has forgotten an old one."""

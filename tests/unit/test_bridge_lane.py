@@ -9,7 +9,7 @@ from fix_lane import until
 
 from ingest import lane as lanes
 from ingest.flow import TURN_S
-from ingest.kept import clock_file, filters_file, kept_filters, kept_us
+from ingest.kept import begin_us, clock_file, filters_file, kept_filters, kept_us
 from sizao import clock
 from sizao.clock import Rising
 from sizao.topics import REJECTS
@@ -259,3 +259,21 @@ async def test_the_clock_never_goes_back_over_a_restart(running, tmp_path):
     assert Rising(kept_us(tmp_path)).now_us() > ahead_us
     clock_file(tmp_path, Lane.ALARM).write_text("half a num")
     assert kept_us(tmp_path) == 0
+
+
+async def test_a_life_that_begins_while_the_clock_stands_still_repeats_nothing(
+    running, tmp_path, monkeypatch
+):
+    """The wall was put back by an hour; nothing was kept before a million stamps."""
+    monkeypatch.setattr(lanes, "KEPT_EACH_S", 0.01)
+    async with running() as rig:
+        desk = rig.lane._desk
+        rig.shared.stamp = Rising(clock.now_us() + 3_600_000_000).now_us
+        desk.sequence = rig.shared.stamp()
+        for _ in range(3):
+            before = kept_us(tmp_path)
+            rig.broker.publish()
+            await until(lambda: kept_us(tmp_path) > before)  # noqa: B023 - awaited here
+        rig.broker.publish()
+        await until(lambda: len(rig.broker.told) == 4)
+    assert begin_us(tmp_path) > max(desk.sequence, desk.received_us)
