@@ -135,9 +135,26 @@ class Handover:
         await asyncio.sleep(self._delay_s * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
         self._delay_s = min(self._delay_s * 2, _BACKOFF_S[1])
 
+    def _said(self, taken: Sequence[Finding]) -> list[signal.Signal]:
+        """Their signals. A slip of ours costs the finding that shows it: it would end both lanes,
+        and again after each start for as long as Kafka is away.
+        """
+        view, said, slip = self._shared.district.view, list[signal.Signal](), ""
+        for one in taken:
+            try:
+                said.append(signal_of(view, one))
+            except Exception as error:  # noqa: BLE001 - told, whatever it is
+                slip = f"{type(error).__name__}: {error}"[:200]
+        if slip:
+            lost = len(taken) - len(said)
+            self._series.refused.inc(lost)
+            self._service.logger.error("not handed over", signals=lost, error=slip)
+        return said
+
     async def _send(self, client: http.Client, url: str, taken: Sequence[Finding]) -> Outcome:
-        view = self._shared.district.view
-        said = [signal_of(view, one) for one in taken]
+        said = self._said(taken)
+        if not said:
+            return Outcome.REFUSED
         body = signal.encode_handed(said)
         assert self._section is not None
         try:
@@ -160,7 +177,7 @@ class Handover:
         outcome = _OF_STATUS.get(answer.status, Outcome.UNAVAILABLE)
         if outcome is Outcome.STORED:
             refused = _refused(answer.body)
-            self._series.signals.inc(len(taken) - refused)
+            self._series.signals.inc(len(said) - refused)
             self._series.refused.inc(refused)
             self._service.passed("handover.out")
         return outcome

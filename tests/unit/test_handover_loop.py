@@ -6,13 +6,14 @@ import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 from fix_bridge import SMOKE_HEAT, T0_US, Device, message, small
 from fix_handover import SECRET
 
 from ingest import handover_loop as loops
 from ingest.decode import decode
-from ingest.handover import Lookout
+from ingest.handover import Lookout, signal_of
 from ingest.handover_loop import Handover, Outcome
 from ingest.lane import Shared
 from ingest.settings import BridgeSettings
@@ -22,9 +23,10 @@ from sizao.errors import Retriable
 from sizao.metrics import Metrics
 from sizao.service import Service
 from sizao.signal import Phase
-from sizao.units import Lane
+from sizao.units import BY_NAME, Lane
 
 PLACE = small(*(Device(f"s{n}", SMOKE_HEAT) for n in range(1200)))
+FIRE = np.array([BY_NAME["fire_state"].code])
 OTHER = "whsec_b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXI=\n"
 
 
@@ -109,6 +111,23 @@ async def test_nothing_goes_while_kafka_answers(bridge, door):
         rig.lane.hear("s2", at_us=T0_US + 1)
         await until(lambda: door.store.taken)
         assert [one.device for one in door.store.taken] == [3]
+
+
+async def test_a_slip_of_ours_costs_the_finding_that_shows_it(bridge, door, monkeypatch):
+    """It ended the bridge, both lanes, at each start while Kafka was away."""
+
+    def slipping(view, one):
+        if one.point == PLACE.view.points_of(np.array([2]), FIRE)[0]:
+            raise ZeroDivisionError("a slip")
+        return signal_of(view, one)
+
+    monkeypatch.setattr(loops, "signal_of", slipping)
+    async with bridge() as rig:
+        rig.lane.hear("s1")  # device 2: alone in its request
+        await until(lambda: rig.lane.lookout.waiting == 0)
+        rig.lane.hear("s1", "s3", at_us=T0_US + 120_000_000)
+        await until(lambda: door.store.taken)
+        assert [one.device for one in door.store.taken] == [4]
 
 
 async def test_a_storm_goes_in_requests_of_500(bridge, door):
