@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
+from detectors import rules, state
 from detectors.detect import body
+from detectors.evaluation import evaluate, protocol, report
 from detectors.settings import DetectSection, DetectSettings
 from sizao import service
 from sizao.errors import BadInput
@@ -43,3 +46,31 @@ def _sharded(settings: DetectSettings, shard: str) -> DetectSettings:
     except ValidationError as error:
         raise BadInput(f"--shard {shard}: expected i/n, i from 0 and below n, as 0/4") from error
     return settings.model_copy(update={"detect": section})
+
+
+@app.command("evaluate")
+def evaluate_command(
+    packs: Annotated[list[Path], typer.Argument(help="folders of packs (docs/packs.md)")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="the whole result as JSON")] = False,
+    alarms: Annotated[
+        Path | None, typer.Option(help="write every raise to this Parquet file")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--report", help="write a page with tables and plots")
+    ] = None,
+    sampling_s: Annotated[
+        float,
+        typer.Option("--sampling", min=0.1, max=60, help="seconds; of fire packs not `prepared`"),
+    ] = protocol.SAMPLING_S,
+    seed: Annotated[int, typer.Option(min=0, help="draws the tests of the bootstrap")] = 1,
+) -> None:
+    """Score the shipped rules on recorded fires and quiet rooms, beside simple detectors."""
+    setup = state.setup_of(rules.discover())
+    trials = evaluate.judge(packs, setup, sampling_s)
+    result = evaluate.plain(evaluate.result(trials, setup, seed=seed, sampling_s=sampling_s))
+    if alarms is not None:
+        evaluate.write_alarms(alarms, trials)
+    if html is not None:
+        html.write_text(report.html(result, trials), "utf-8")
+    typer.echo(json.dumps(result, indent=1, allow_nan=False) if as_json else report.text(result))
