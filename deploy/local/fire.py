@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from deploy.local.failure import ServerError
+from detectors.evaluation.protocol import lagged
 
 PACK = Path(__file__).with_name("fires") / "fsri_compartments_2018"
 TEST = "RedAccent_Closed_Corner_3"
@@ -63,18 +64,6 @@ class Fire:
     def lead_in_s(self) -> float:
         """Length of the quiet record before ignition."""
         return -min(float(trace.time_s[0]) for trace in self.traces)
-
-
-def lagged(time_s: Floats, value: Floats, lag_s: float) -> Floats:
-    """First-order lag, solved exactly for straight lines between the samples."""
-    out = value.copy()
-    for index in range(1, len(value)):
-        dt = time_s[index] - time_s[index - 1]
-        slope = (value[index] - value[index - 1]) / dt
-        keep = float(np.exp(-dt / lag_s))
-        ramp = value[index] - lag_s * slope
-        out[index] = ramp + (out[index - 1] - (value[index - 1] - lag_s * slope)) * keep
-    return out
 
 
 def load(pack: Path = PACK, test: str = TEST) -> Fire:

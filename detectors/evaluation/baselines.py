@@ -143,7 +143,8 @@ def od_12(time_s: Floats, value: Floats) -> Bools:
 def co_rise(time_s: Floats, value: Floats) -> Bools:
     """CO 15 ppm over the first reading."""
     del time_s
-    return value - value[0] >= CO_RISE_PPM - _TINY
+    holds: Bools = value - value[0] >= CO_RISE_PPM - _TINY
+    return holds
 
 
 SMOKE: dict[str, Baseline] = {
@@ -155,7 +156,8 @@ SMOKE: dict[str, Baseline] = {
 
 def evidence_sum(rise_k: Floats, od_per_m: Floats) -> Bools:
     """Heat and smoke added up: rise/6 K + OD/0.06 per m reaches 1."""
-    return np.maximum(rise_k, 0.0) / 6.0 + od_per_m / OD_EARLY_PER_M >= 1.0 - _TINY
+    holds: Bools = np.maximum(rise_k, 0.0) / 6.0 + od_per_m / OD_EARLY_PER_M >= 1.0 - _TINY
+    return holds
 
 
 def product(od_per_m: Floats, co_rise_ppm: Floats) -> Bools:

@@ -104,8 +104,8 @@ def _steps(delay_s: Floats) -> list[tuple[float, float]]:
     return [*points, (WITHIN_S, share)]
 
 
-def typical(fires: Sequence[Trial]) -> tuple[Trial, str]:
-    """The test that the alarm tier found in the median time, so that nobody picks the picture."""
+def slow_one(fires: Sequence[Trial]) -> tuple[Trial, str]:
+    """The test that the alarm tier found later than three of four, so that nobody picks it."""
     timed = [
         (float(delay), place, index)
         for place, one in enumerate(fires)
@@ -114,7 +114,7 @@ def typical(fires: Sequence[Trial]) -> tuple[Trial, str]:
     ]
     if not timed:
         return fires[0], fires[0].pack.tests[0]
-    _, place, index = sorted(timed)[len(timed) // 2]
+    _, place, index = sorted(timed)[len(timed) * 3 // 4]
     return fires[place], fires[place].pack.tests[index]
 
 
@@ -147,7 +147,9 @@ def one_fire(trial: Trial, test: str) -> str:
     chart.key(1, "#888888", f"{len(shown)} ceiling sensors")
     for place, (name, colour) in enumerate(zip(SHOWN, COLOURS, strict=False), 2):
         if name in first and -BEFORE_S <= first[name] <= until_s:
-            chart.line([(first[name], low), (first[name], high)], colour, ' stroke-width="1.5"')
+            # One below the other, as several often speak at the same reading.
+            top = high - (high - low) * 0.06 * place
+            chart.line([(first[name], low), (first[name], top)], colour, ' stroke-width="2"')
         told = f"{first[name]:.0f} s" if name in first else "never"
         chart.key(place, colour, f"{name}: {told}")
     return chart.svg(f"{trial.pack.name}, {test}")

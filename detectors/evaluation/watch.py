@@ -7,6 +7,7 @@ as they were made: in order, at once and once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,10 +77,8 @@ class _Street:
         return self.devices[test, name]
 
 
-def registry_of(
-    pack: Pack, channels: Sequence[Channel]
-) -> tuple[Registry, dict[int, tuple[str, str]]]:
-    """A registry in which channel i is point i + 1, and whose device each id is (test, device)."""
+def registry_of(pack: Pack, channels: Sequence[Channel]) -> tuple[Registry, _Street]:
+    """A registry in which channel i is point i + 1, and who is who in it."""
     street = _Street()
     top = street.area((), 0, LEVELS[0])
     for index, channel in enumerate(channels):
@@ -97,7 +96,7 @@ def registry_of(
         for name, schema in TABLES.items()
     }
     known = Registry(generation=1, partitions=1, tables=tables)
-    return known, {index: key for key, index in street.devices.items()}
+    return known, street
 
 
 def frames_of(channels: Sequence[Channel]) -> Iterator[Frame]:
@@ -130,7 +129,7 @@ def frames_of(channels: Sequence[Channel]) -> Iterator[Frame]:
 def watch(pack: Pack, channels: Sequence[Channel], setup: Setup) -> list[Alarm]:
     """Every raise of the rules of `setup`, by time. Quantities that no device reports are left."""
     known = [channel for channel in channels if channel.quantity in BY_NAME]
-    registry, devices = registry_of(pack, known)
+    registry, street = registry_of(pack, known)
     view = registry.at(1)
     said: list[Signal] = []
     for lane in Lane:
@@ -141,7 +140,7 @@ def watch(pack: Pack, channels: Sequence[Channel], setup: Setup) -> list[Alarm]:
                 said += folds.fold(state, view, frame, offset)[1]
     raises = [signal for signal in said if signal.phase is Phase.RAISE]
     raises.sort(key=lambda signal: (signal.event_us, signal.device, signal.rule, signal.id))
-    return [_alarm(pack, devices, signal) for signal in raises]
+    return _alarms(pack, known, street, raises)
 
 
 def _silent(channels: Sequence[Channel], lane: Lane) -> list[Channel]:
@@ -155,14 +154,26 @@ def _silent(channels: Sequence[Channel], lane: Lane) -> list[Channel]:
     ]
 
 
-def _alarm(pack: Pack, devices: dict[int, tuple[str, str]], signal: Signal) -> Alarm:
-    test, device = devices.get(signal.device, ("", ""))
-    return Alarm(
-        pack=pack.name,
-        test=test,
-        device=device,
-        time_s=(signal.event_us - T0_US) / SECOND_US,
-        tier=FAULT if signal.kind in FAULTS else signal.tier.value,
-        rule=signal.rule,
-        kind=signal.kind.value,
-    )
+def _alarms(
+    pack: Pack, channels: Sequence[Channel], street: _Street, raises: Sequence[Signal]
+) -> list[Alarm]:
+    tests = {index: key[0] for key, index in street.areas.items() if len(key) == 1}
+    devices = {index: name for (_, name), index in street.devices.items()}
+    ends_s: dict[str, float] = {}
+    for one in channels:
+        if len(one.time_s):
+            ends_s[one.test] = max(ends_s.get(one.test, -math.inf), float(one.time_s[-1]))
+    found = [
+        Alarm(
+            pack=pack.name,
+            test=tests[signal.site],
+            device=devices.get(signal.device, ""),
+            time_s=(signal.event_us - T0_US) / SECOND_US,
+            tier=FAULT if signal.kind in FAULTS else signal.tier.value,
+            rule=signal.rule,
+            kind=signal.kind.value,
+        )
+        for signal in raises
+    ]
+    # A longer test's clock runs on over one that has ended: its silence is none of the sensor's.
+    return [alarm for alarm in found if alarm.time_s <= ends_s[alarm.test]]

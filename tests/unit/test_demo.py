@@ -24,14 +24,6 @@ SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef0123456789abcdef").decode
 NOW_US = 1_772_352_000_000_000
 
 
-def test_a_lag_follows_a_step_and_a_ramp_exactly():
-    step = fires.lagged(np.array([0.0, 1e-9, 30.0]), np.array([0.0, 1.0, 1.0]), 30.0)
-    assert step[-1] == pytest.approx(1 - np.exp(-1), abs=1e-6)
-    seconds = np.arange(0.0, 600.0)
-    ramp = fires.lagged(seconds, seconds, 30.0)
-    assert ramp[-1] == pytest.approx(seconds[-1] - 30.0, abs=1e-3)
-
-
 def test_the_recorded_fire_is_what_a_housed_sensor_reports():
     fire = fires.load()
     assert len(fire.traces) == 4

@@ -1,0 +1,196 @@
+"""`sizao evaluate`, end to end: recorded fires, a made-up quiet room and a kettle."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from fix_pack import NIST, calm, table, write
+from typer.testing import CliRunner
+
+from deploy.local.fire import PACK as FSRI
+from detectors import commands, rules, state
+from detectors.evaluation import evaluate, pack, trial, watch
+
+SETUP = state.setup_of(rules.discover())
+STEAM = np.concatenate([np.full(120, 20.0), np.linspace(20, 35, 15), np.full(60, 22.0)])
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    """A quiet room with a sensor that flickers, and a kettle that is labelled."""
+    folder = tmp_path_factory.mktemp("packs")
+    flicker = np.where(np.arange(240) % 30 < 2, 200.0, 20.0)
+    time_s = np.arange(240) * 10.0
+    quiet = write(
+        folder / "quiet",
+        table([calm("d1", for_s=2400), ("t", "d2", time_s, flicker)]),
+        devices='d1,z,r,,room sensor\nd2,z,r,,"faulty, flickers"\n',
+        name="quiet",
+    )
+    time_s = np.arange(len(STEAM)) * 10.0
+    kettle = write(
+        folder / "kettle",
+        table([("t", "d1", time_s, STEAM)]),
+        devices="d1,z,r,,room sensor\n",
+        events="t,1200,steam_start,d1,\nt,1350,steam_end,d1,\n",
+        name="kettle",
+        kind="nuisance",
+    )
+    return quiet, kettle
+
+
+def run(*arguments):
+    done = CliRunner().invoke(commands.app, ["evaluate", *(str(one) for one in arguments)])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def scored(made_up, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    alarms, page = out / "alarms.parquet", out / "report.html"
+    said = run(FSRI, NIST, *made_up, "--alarms", alarms, "--report", page, "--json")
+    return json.loads(said), pq.read_table(alarms), page.read_text("utf-8")
+
+
+def test_the_reference_figures_of_the_home_fires_come_out(scored):
+    """docs/packs.md, nist_smoke_alarms_a: a second at most beside them."""
+    fires = scored[0]["fires"]["nist_smoke_alarms_a"]
+    expected = {
+        "fixed 57": (0.0, 0.625, 335, 211),
+        "fixed 57, twice": (0.0, 0.5625, 363, 221),
+        "A1R": (0.375, 1, 135, 140),
+        "A1R, guarded": (0.3125, 1, 145, 150),
+        "vendor 46/56": (0.125, 0.75, 272, 190),
+        "rise 4 K": (0.5625, 1, 110, 100),
+        "sizao early": (0.5625, 1, 110, 100),
+        "rise 6 K": (0.5625, 1, 124, 120),
+        "heat_rise alarm": (0.375, 1, 134, 130),
+        "v1 alarm": (0.375, 1, 134, 130),
+        "heat_fixed urgent": (0.0, 0.5625, 362, 216),
+    }
+    for name, (share, found, mean_s, median_s) in expected.items():
+        line = fires["devices"][name]
+        assert (line["units"], line["before"]) == (16, 0)
+        assert (line["share_120"], line["share_600"]) == pytest.approx((share, found), abs=1e-3)
+        assert line["mean_s"] == pytest.approx(mean_s, abs=0.6)
+        assert line["median_s"] == pytest.approx(median_s, abs=0.6)
+    for name, mean_s in (("A1R", 80), ("zone 3 x 1.5 K", 94), ("rise 4 K", 54)):
+        assert fires["zones"][name]["mean_s"] == pytest.approx(mean_s, abs=0.6)
+    lead = fires["leads"]["sizao alarm"]["A1R, guarded"]
+    assert lead["mean_s"] == pytest.approx(12, abs=0.5)
+    assert lead["median_s"] == 10
+    assert lead["mean_s_95"] == pytest.approx([7, 17], abs=1)
+
+
+def test_smoke_stands_beside_the_real_alarms(scored):
+    smoke = scored[0]["smoke"]["nist_smoke_alarms_a"]
+    assert (smoke["units"], smoke["with_photoelectric"]) == (18, 14)
+    expected = {
+        "OD 0.06": (17, 153, 7),
+        "OD 0.06, twice": (16, 184, 4),
+        "OD 0.12, twice": (16, 203, 0),
+        "sum rule": (18, 114, 8),
+        "sum rule, twice": (18, 124, 6),
+        "rise 4 K": (18, 117, 6),
+        "A1R": (16, 187, 4),
+        "fixed 57": (10, 364, 0),
+        "ionisation (real)": (14, 86, 14),
+        "photoelectric (real)": (14, 129, 14),
+    }
+    for name, (found, mean_s, first) in expected.items():
+        line = smoke["rules"][name]
+        assert (line["found"], line["first_or_tied"]) == (found, first), name
+        assert line["mean_s"] == pytest.approx(mean_s, abs=0.6), name
+
+
+def test_quiet_rooms_count_by_class_and_a_kettle_counts_apart(scored):
+    quiet = scored[0]["quiet"]
+    indoor, faulty = quiet["quiet"]["indoor"], quiet["quiet"]["faulty"]
+    assert indoor["device_years"] == pytest.approx(2390 / (365.25 * 86400), rel=1e-2)
+    assert indoor["rules"]["sizao alarm"]["count"] == 0
+    # Every five minutes, so one alarm; the fixed rule needs no history.
+    assert faulty["rules"]["sizao urgent"]["count"] == 1
+    assert faulty["rules"]["fixed 57"]["count"] == 1
+    assert (faulty["devices"], faulty["said_faulty"]) == (1, 0)
+    assert quiet["kettle"]["indoor"]["rules"]["sizao alarm"]["count"] == 0
+    nuisance = scored[0]["nuisance"]
+    assert nuisance["episodes"] == 1
+    assert nuisance["rules"]["sizao alarm"] == 1
+    assert nuisance["rules"]["sizao urgent"] == nuisance["rules"]["fixed 57"] == 0
+
+
+def test_marks_say_what_was_wanted_and_what_came(scored):
+    reached = {one["name"]: one["reached"] for one in scored[0]["marks"]}
+    assert reached["eligible devices found within 600 s, alarm tier"]
+    assert reached["false alarms of quiet rooms, indoor"]
+    assert not reached["nuisance episodes that alarm, of 1"]
+    assert not reached["alarms of faulty devices"]
+    assert not any("photoelectric" in name for name in reached)  # only at 5 s
+    named = json.loads(run(NIST, "--sampling", 5, "--json"))["marks"]
+    (photo,) = [one for one in named if "photoelectric" in one["name"]]
+    assert (photo["wanted"], photo["reached"]) == (">= 0.79", False)
+    assert not any("false alarms" in one["name"] for one in named)
+
+
+def test_the_table_of_alarms_holds_every_raise(scored):
+    result, alarms, _ = scored
+    assert alarms.column_names[:6] == ["pack", "test", "device", "time_s", "tier", "rule"]
+    rows = alarms.to_pylist()
+    assert len(rows) == sum(one["raises"] for one in result["packs"])
+    assert {row["tier"] for row in rows} == {"early", "alarm", "urgent"}
+    first = next(row for row in rows if row["pack"] == "kettle")
+    assert (first["test"], first["device"], first["rule"]) == ("t", "d1", "heat_rise")
+    assert STEAM[round(first["time_s"] / 10)] - 20 >= 4
+
+
+def test_the_page_needs_nothing_else(scored):
+    page = scored[2]
+    assert page.count("<svg") == 2
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "<script" not in page
+    for word in ("sizao alarm", "nist_smoke_alarms_a: smoke", "ignition", "MIT"):
+        assert word in page
+
+
+def test_the_same_seed_gives_the_same_intervals_and_the_text_is_markdown(made_up):
+    once, again, other = (run(NIST, "--json", "--seed", seed) for seed in (1, 1, 2))
+    assert once == again
+    assert once != other
+    assert "| sizao alarm | 16 | 0 | 0.0 % | 37.5 % |" in run(NIST)
+
+
+def test_tests_that_burn_at_once_do_not_hear_each_other(tmp_path):
+    time_s = np.arange(0.0, 1400.0, 10.0)
+    hot = np.where(time_s < 1300, 20.0, 80.0)
+    folder = write(
+        tmp_path / "p",
+        table([("a", "d1", time_s, hot), calm("d1", test="b", for_s=1400)]),
+        name="p",
+    )
+    (judged,) = evaluate.judge([folder], SETUP, 10.0)
+    assert {(alarm.test, alarm.device) for alarm in judged.alarms} == {("a", "d1")}
+    assert [(one.tier, one.time_s) for one in judged.alarms if one.rule == "heat_fixed"] == [
+        ("urgent", 1310.0)
+    ]
+
+
+def test_devices_that_speak_for_themselves_are_fed_to_their_own_lane(tmp_path):
+    said = table([("t", "d1", [0.0, 7.0, 9.0], [0.0, 1.0, 1.0])], quantity="fire_state")
+    one = pack.load(write(tmp_path / "p", said))
+    alarms = watch.watch(one, one.channels, SETUP)
+    assert [(each.rule, each.tier, each.time_s) for each in alarms] == [("direct", "alarm", 7.0)]
+    assert trial.shipped(alarms)["sizao early"]["t", "d1"].tolist() == [7.0]
+
+
+def test_what_is_wrong_with_a_sensor_alarms_nobody():
+    fault = watch.Alarm("p", "t", "d1", 5.0, watch.FAULT, "stuck", "fault")
+    other = watch.Alarm("p", "t", "d1", 6.0, "alarm", "residual", "electrical")
+    said = trial.shipped([fault, other])
+    assert sorted(said) == ["residual alarm", "stuck fault"]
+
+
+def test_two_packs_of_one_name_are_refused(tmp_path):
+    done = CliRunner().invoke(commands.app, ["evaluate", str(NIST), str(NIST)])
+    assert "which another pack of this run has too" in str(done.exception)
