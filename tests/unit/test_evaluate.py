@@ -1,6 +1,7 @@
 """`sizao evaluate`, end to end: recorded fires, a made-up quiet room and a kettle."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -11,6 +12,9 @@ from typer.testing import CliRunner
 from deploy.local.fire import PACK as FSRI
 from detectors import commands, rules, state
 from detectors.evaluation import evaluate, pack, trial, watch
+from detectors.rule import Finding
+from sizao.signal import Kind, Phase, Tier
+from sizao.units import Lane
 
 SETUP = state.setup_of(rules.discover())
 STEAM = np.concatenate([np.full(120, 20.0), np.linspace(20, 35, 15), np.full(60, 22.0)])
@@ -132,6 +136,9 @@ def test_marks_say_what_was_wanted_and_what_came(scored):
     (photo,) = [one for one in named if "photoelectric" in one["name"]]
     assert (photo["wanted"], photo["reached"]) == (">= 0.79", False)
     assert not any("false alarms" in one["name"] for one in named)
+    (lead,) = [one for one in named if one["name"].startswith("mean lead")]
+    assert 12 < lead["got"] < 15
+    assert not lead["reached"]
 
 
 def test_the_table_of_alarms_holds_every_raise(scored):
@@ -174,6 +181,54 @@ def test_tests_that_burn_at_once_do_not_hear_each_other(tmp_path):
     assert [(one.tier, one.time_s) for one in judged.alarms if one.rule == "heat_fixed"] == [
         ("urgent", 1310.0)
     ]
+
+
+def test_a_zone_counts_where_somebody_could_have_found_the_fire(tmp_path):
+    time_s = np.arange(0.0, 300.0)
+    hot = np.where(time_s < 50, 20.0, 120.0)
+    cool = np.full(300, 20.0)
+    folder = write(
+        tmp_path / "p",
+        table([("t", "d1", time_s, hot), ("t", "d2", time_s, cool), ("t", "d3", time_s, cool)]),
+        devices="d1,hall,r,2.4,ceiling\nd2,hall,r,2.4,ceiling\nd3,attic,r,2.4,ceiling\n",
+        events="t,50,ignition,,\n",
+        kind="fire",
+    )
+    fires = json.loads(run(folder, "--json"))["fires"]["made_up"]
+    units = {level: fires[level]["sizao early"]["units"] for level in ("devices", "zones", "tests")}
+    assert units == {"devices": 1, "zones": 1, "tests": 1}
+    assert fires["zones"]["sizao early"]["mean_s"] == fires["devices"]["sizao early"]["mean_s"]
+
+
+def test_frames_hold_a_second_each_and_every_reading_once(tmp_path):
+    time_s = np.arange(0.0, 3.0, 0.5)
+    said = table([("t", "d1", time_s, time_s), ("t", "d2", time_s + 0.1, time_s)])
+    folder = write(tmp_path / "p", said, devices="d1,z,r,,\nd2,z,r,,\n")
+    frames = list(watch.frames_of(pack.load(folder).channels))
+    assert [frame.rows for frame in frames] == [4, 4, 4]
+    assert [frame.sequence for frame in frames] == [0, 1, 2]
+    event_us = np.concatenate([frame.event_us for frame in frames])
+    assert (np.diff(event_us) >= 0).all()
+    assert all(frame.received_us == frame.event_us[-1] for frame in frames)
+
+
+def test_silence_behind_the_end_of_a_record_is_not_the_sensors(tmp_path):
+    """Tests run at once, so the clock of a longer one goes on over one that has ended."""
+
+    def offline(block, params, clock_us, points):
+        if clock_us != watch.T0_US + 1190 * watch.SECOND_US:
+            return []
+        said = {"kind": Kind.OFFLINE, "tier": Tier.EARLY, "phase": Phase.RAISE, "evidence": {}}
+        return [Finding(slot=at, onset_us=clock_us, event_us=clock_us, **said) for at in (0, 1)]
+
+    rule = SimpleNamespace(
+        NAME="offline", VERSION=1, LANE=Lane.TELEMETRY, READS=("temperature_c",), MEMORY_S=0,
+        COLUMNS=(), Params=dict, step=lambda block, params, rows, points: [], tick=offline,
+    )  # fmt: skip
+    folder = write(tmp_path / "p", table([calm(test="short", for_s=100), calm(test="long")]))
+    one = pack.load(folder)
+    (alarm,) = watch.watch(one, one.channels, state.setup_of([rule]))
+    assert (alarm.test, alarm.device, alarm.tier, alarm.time_s) == ("long", "d1", "fault", 1190)
 
 
 def test_devices_that_speak_for_themselves_are_fed_to_their_own_lane(tmp_path):
