@@ -63,12 +63,18 @@ def evaluate_command(
         float,
         typer.Option("--sampling", min=0.1, max=60, help="seconds; of fire packs not `prepared`"),
     ] = protocol.SAMPLING_S,
-    seed: Annotated[int, typer.Option(min=0, help="draws the tests of the bootstrap")] = 1,
+    stressed: Annotated[
+        bool, typer.Option("--stress", help="lose, delay, repeat and corrupt readings as well")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, help="draws the tests of the bootstrap, and --stress")
+    ] = 1,
 ) -> None:
     """Score the shipped rules on recorded fires and quiet rooms, beside simple detectors."""
     setup = state.setup_of(rules.discover())
     trials = evaluate.judge(packs, setup, sampling_s)
-    result = evaluate.plain(evaluate.result(trials, setup, seed=seed, sampling_s=sampling_s))
+    found = evaluate.result(trials, setup, seed=seed, sampling_s=sampling_s, stressed=stressed)
+    result = evaluate.plain(found)
     if alarms is not None:
         evaluate.write_alarms(alarms, trials)
     if html is not None:

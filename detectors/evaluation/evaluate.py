@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from detectors.evaluation import marks, pack, quiet, tables, trial
+from detectors.evaluation import marks, pack, quiet, stress, tables, trial
 from detectors.evaluation.trial import TIERS, Trial
 from detectors.state import Setup
 from sizao.errors import BadInput
@@ -44,7 +44,9 @@ def judge(folders: Sequence[Path], setup: Setup, sampling_s: float) -> list[Tria
     return [trial.judge(one, setup, sampling_s) for one in packs]
 
 
-def result(trials: Sequence[Trial], setup: Setup, *, seed: int, sampling_s: float) -> Table:
+def result(
+    trials: Sequence[Trial], setup: Setup, *, seed: int, sampling_s: float, stressed: bool = False
+) -> Table:
     """All tables. `seed` draws the tests of the bootstrap; times in seconds, rates per year."""
     fires = [one for one in trials if one.pack.kind == "fire"]
     still = [one for one in trials if one.pack.kind != "fire"]
@@ -60,6 +62,8 @@ def result(trials: Sequence[Trial], setup: Setup, *, seed: int, sampling_s: floa
         "nuisance": quiet.nuisance(still),
         "before_ignition": [line for one in fires for line in _before(one)],
     }
+    if stressed and fires:
+        found["stress"] = stress.stress(fires, setup, seed)
     found["marks"] = marks.marks(found)
     return found
 

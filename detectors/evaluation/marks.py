@@ -17,6 +17,7 @@ LEAD_S = 15.0
 STEAM_SHARE = 0.25
 PHOTO_SHARE = 11 / 14
 PHOTO_SAMPLING_S = 5.0
+PERIODS = 2
 
 Table = dict[str, Any]
 
@@ -26,6 +27,8 @@ def marks(result: Table) -> list[Table]:
     found = [*_fires(result), *_quiet(result)]
     if result["sampling_s"] == PHOTO_SAMPLING_S:
         found += _smoke(result)
+    if "stress" in result:
+        found += _stress(result)
     return found
 
 
@@ -98,4 +101,20 @@ def _smoke(result: Table) -> list[Table]:
             name = f"{pack}: {ALARM} first or tied with the photoelectric alarm"
             wanted = f">= {PHOTO_SHARE:.2f}"
             found.append(_mark(name, wanted, share, reached=share >= PHOTO_SHARE))
+    return found
+
+
+def _stress(result: Table) -> list[Table]:
+    found = []
+    for name, line in result["stress"]["corrupt"].items():
+        count = line["raised"][ALARM]
+        title = f"alarms of one corrupt reading of {name}, {line['devices']} devices"
+        found.append(_mark(title, "0", count, reached=count == 0))
+    most_s = PERIODS * result["sampling_s"]
+    for name, tiers in result["stress"]["delay"].items():
+        if ALARM in tiers:
+            got_s = tiers[ALARM]["most_s"]
+            reached = got_s <= most_s and not tiers[ALARM]["missed"]
+            title = f"{name}: {ALARM} later by at most, s"
+            found.append(_mark(title, f"<= {most_s:g}", got_s, reached=reached))
     return found

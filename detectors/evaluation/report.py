@@ -59,6 +59,8 @@ def sheets(result: Table) -> list[Sheet]:
         ]
     if result["nuisance"].get("episodes"):
         found.append(_nuisance(result["nuisance"]))
+    if "stress" in result:
+        found.append(_stress(result["stress"]))
     return found
 
 
@@ -160,3 +162,15 @@ def _quiet(title: str, table: Table) -> Sheet:
 def _nuisance(table: Table) -> Sheet:
     rows = [[name, f"{count} of {table['episodes']}"] for name, count in table["rules"].items()]
     return Sheet("Nuisance episodes that alarm", ["detector", "episodes"], rows)
+
+
+def _stress(table: Table) -> Sheet:
+    head = ["trouble", "tier", "units", "missed", "mean, s", "p99, s", "most, s"]
+    rows = [
+        [name, tier, str(line["units"]), str(line["missed"])]
+        + [_number(line[key]) for key in ("mean_s", "p99_s", "most_s")]
+        for name, tiers in table["delay"].items()
+        for tier, line in tiers.items()
+    ]
+    note = "How much later than without, on the devices' time."
+    return Sheet("Synthetic trouble on the recorded fires", head, rows, note)

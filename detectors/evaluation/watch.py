@@ -2,23 +2,24 @@
 
 All tests of a pack burn at once, each on a site of its own with devices of its own, so none hears
 of another; a frame is what comes within one second, which no signal depends on. The readings arrive
-as they were made: in order, at once and once.
+as they were made, in order, at once and once, unless `stress` disturbs them on their way.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from detectors import state as folds
 from detectors.evaluation.pack import Channel, Pack
 from detectors.state import Setup
-from sizao.frame import ROWS_MAX, Frame
+from sizao.frame import ROWS_MAX, Flag, Frame
 from sizao.registry.model import FOREVER, LEVELS, NO_FLOOR, TABLES, LifeState, Mark, Registry
 from sizao.signal import Kind, Phase, Signal
 from sizao.units import BY_NAME, Lane
@@ -26,6 +27,8 @@ from sizao.units import BY_NAME, Lane
 SECOND_US = 1_000_000
 T0_US = 1_700_000_000 * SECOND_US
 """Where the tests' clocks stand at 0: any time will do, a fixed one gives the same ids always."""
+LATE_US = 60 * SECOND_US
+"""As the bridge flags it."""
 WRITER = "evaluate"
 FAULTS = frozenset({Kind.FAULT, Kind.OFFLINE})
 """Kinds of work orders about the device itself: their tier in the output is FAULT."""
@@ -99,35 +102,65 @@ def registry_of(pack: Pack, channels: Sequence[Channel]) -> tuple[Registry, _Str
     return known, street
 
 
-def frames_of(channels: Sequence[Channel]) -> Iterator[Frame]:
-    """Readings of all channels by time, cut each second; channel i is point i + 1."""
-    if not channels:
-        return
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Readings with their arrival, in any order; point i + 1 is channel i."""
+
+    point: npt.NDArray[np.uint32]
+    event_us: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float32]
+    arrival_us: npt.NDArray[np.int64]
+
+    def only(self, index: Any) -> Stream:
+        """The readings at `index` (positions or a mask)."""
+        return Stream(
+            self.point[index], self.event_us[index], self.value[index], self.arrival_us[index]
+        )
+
+
+def stream_of(channels: Sequence[Channel]) -> Stream:
+    """Readings of all channels as they were made: each arrives at its event."""
     sizes = [len(channel.time_s) for channel in channels]
-    point = np.repeat(np.arange(1, len(channels) + 1, dtype=np.uint32), sizes)
-    time_s = np.concatenate([channel.time_s for channel in channels])
-    value = np.concatenate([channel.value for channel in channels]).astype(np.float32)
+    time_s = np.concatenate([np.zeros(0), *(channel.time_s for channel in channels)])
+    value = np.concatenate([np.zeros(0), *(channel.value for channel in channels)])
     event_us = T0_US + np.rint(time_s * SECOND_US).astype(np.int64)
-    order = np.argsort(event_us, kind="stable")
-    point, value, event_us = point[order], value[order], event_us[order]
-    cuts = np.flatnonzero(np.diff(event_us // SECOND_US)) + 1
-    starts = np.unique(np.concatenate([[0], cuts, np.arange(0, len(order), ROWS_MAX)]))
-    ends = [*starts[1:].tolist(), len(order)]
+    point = np.repeat(np.arange(1, len(channels) + 1, dtype=np.uint32), sizes)
+    return Stream(point, event_us, value.astype(np.float32), event_us)
+
+
+def frames_of(stream: Stream) -> Iterator[Frame]:
+    """Readings by arrival, cut each second."""
+    if not len(stream.point):
+        return
+    stream = stream.only(np.argsort(stream.arrival_us, kind="stable"))
+    count = len(stream.point)
+    cuts = np.flatnonzero(np.diff(stream.arrival_us // SECOND_US)) + 1
+    starts = np.unique(np.concatenate([[0], cuts, np.arange(0, count, ROWS_MAX)]))
+    ends = [*starts[1:].tolist(), count]
+    late = stream.arrival_us - stream.event_us > LATE_US
     for sequence, (begin, end) in enumerate(zip(starts.tolist(), ends, strict=True)):
         yield Frame(
-            point=point[begin:end],
-            event_us=event_us[begin:end],
-            value=value[begin:end],
-            flags=np.zeros(end - begin, np.uint8),
-            received_us=int(event_us[end - 1]),
+            point=stream.point[begin:end],
+            event_us=stream.event_us[begin:end],
+            value=stream.value[begin:end],
+            flags=late[begin:end].astype(np.uint8) * np.uint8(Flag.LATE),
+            received_us=int(stream.arrival_us[end - 1]),
             generation=1,
             writer=WRITER,
             sequence=sequence,
         )
 
 
-def watch(pack: Pack, channels: Sequence[Channel], setup: Setup) -> list[Alarm]:
-    """Every raise of the rules of `setup`, by time. Quantities that no device reports are left."""
+def watch(
+    pack: Pack,
+    channels: Sequence[Channel],
+    setup: Setup,
+    disturb: Callable[[Stream], Stream] = lambda stream: stream,
+) -> list[Alarm]:
+    """Every raise of the rules of `setup`, by time. Quantities that no device reports are left.
+
+    `disturb`: what befalls the readings on their way.
+    """
     known = [channel for channel in channels if channel.quantity in BY_NAME]
     registry, street = registry_of(pack, known)
     view = registry.at(1)
@@ -136,7 +169,7 @@ def watch(pack: Pack, channels: Sequence[Channel], setup: Setup) -> list[Alarm]:
         mine = _silent(known, lane)
         if any(len(channel.time_s) for channel in mine):
             state = folds.start(lane, 0, view, setup)
-            for offset, frame in enumerate(frames_of(mine)):
+            for offset, frame in enumerate(frames_of(disturb(stream_of(mine)))):
                 said += folds.fold(state, view, frame, offset)[1]
     raises = [signal for signal in said if signal.phase is Phase.RAISE]
     raises.sort(key=lambda signal: (signal.event_us, signal.device, signal.rule, signal.id))

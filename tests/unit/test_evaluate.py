@@ -1,6 +1,7 @@
 """`sizao evaluate`, end to end: recorded fires, a made-up quiet room and a kettle."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +12,9 @@ from typer.testing import CliRunner
 
 from deploy.local.fire import PACK as FSRI
 from detectors import commands, rules, state
-from detectors.evaluation import evaluate, pack, trial, watch
+from detectors.evaluation import evaluate, pack, stress, trial, watch
 from detectors.rule import Finding
+from detectors.rules import heat_fixed
 from sizao.signal import Kind, Phase, Tier
 from sizao.units import Lane
 
@@ -204,7 +206,7 @@ def test_frames_hold_a_second_each_and_every_reading_once(tmp_path):
     time_s = np.arange(0.0, 3.0, 0.5)
     said = table([("t", "d1", time_s, time_s), ("t", "d2", time_s + 0.1, time_s)])
     folder = write(tmp_path / "p", said, devices="d1,z,r,,\nd2,z,r,,\n")
-    frames = list(watch.frames_of(pack.load(folder).channels))
+    frames = list(watch.frames_of(watch.stream_of(pack.load(folder).channels)))
     assert [frame.rows for frame in frames] == [4, 4, 4]
     assert [frame.sequence for frame in frames] == [0, 1, 2]
     event_us = np.concatenate([frame.event_us for frame in frames])
@@ -244,6 +246,52 @@ def test_what_is_wrong_with_a_sensor_alarms_nobody():
     other = watch.Alarm("p", "t", "d1", 6.0, "alarm", "residual", "electrical")
     said = trial.shipped([fault, other])
     assert sorted(said) == ["residual alarm", "stuck fault"]
+
+
+def test_trouble_on_the_way_is_counted_apart_from_what_was_recorded():
+    result = json.loads(run(NIST, "--stress", "--json"))
+    plain = json.loads(run(NIST, "--json"))
+    assert result["fires"] == plain["fires"]
+    assert "stress" not in plain
+    delay = result["stress"]["delay"]
+    assert list(delay) == list(stress.TROUBLE)
+    assert delay["one in ten twice"]["sizao alarm"]["most_s"] == 0
+    assert delay["5 % lost"]["sizao alarm"]["units"] == 16
+    assert (
+        0 < delay["5 % lost"]["sizao alarm"]["mean_s"] < delay["all three"]["sizao alarm"]["mean_s"]
+    )
+    for line in result["stress"]["corrupt"].values():
+        assert line["devices"] == 18
+        assert set(line["raised"].values()) == {0}
+    assert "| all three | sizao alarm | 16 | 0 |" in run(NIST, "--stress")
+
+
+def test_trouble_is_what_it_says_it_is():
+    count = 10_000
+    time_us = np.arange(count) * 10 * watch.SECOND_US
+    ids = np.arange(count, dtype=np.uint32)
+    stream = watch.Stream(ids, time_us, np.zeros(count, np.float32), time_us)
+    random = np.random.default_rng(5)
+    assert len(stress.lost(random, stream).point) == pytest.approx(0.95 * count, abs=100)
+    late = stress.late(random, stream)
+    over_us = late.arrival_us - late.event_us
+    assert (late.event_us == time_us).all()
+    assert (over_us.min(), over_us.max()) == pytest.approx((0, 60e6), abs=1e5)
+    twice = stress.twice(random, stream)
+    assert len(twice.point) == pytest.approx(1.1 * count, abs=150)
+    assert (np.bincount(twice.point) <= 2).all()
+    struck = stress._struck({8: 75e6}, 200.0, stream)
+    assert np.flatnonzero(struck.value).tolist() == [8]  # its reading at 80 s
+    assert not stress._struck({8: 85e6}, 200.0, stream).value.any()  # it has none later
+
+
+def test_one_corrupt_reading_would_show():
+    unguarded = replace(
+        SETUP, params={**SETUP.params, heat_fixed.NAME: heat_fixed.Params(samples_count=1)}
+    )
+    trials = evaluate.judge([NIST], unguarded, 10.0)
+    line = stress._corrupt(trials, unguarded, 200.0)
+    assert line["raised"] == {"sizao early": 18, "sizao alarm": 18, "sizao urgent": 18}
 
 
 def test_two_packs_of_one_name_are_refused(tmp_path):
