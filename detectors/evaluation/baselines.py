@@ -23,7 +23,7 @@ PRODUCT_PCT_PPM = 10.0
 _TAU_S, _TAU_FALL_S, _CLIP_K, _JUMP_K, _GAP_S = 600.0, 150.0, 2.0, 15.0, 1800.0
 _TINY = 1e-6
 _TINY_K = 1e-4
-"""Readings are whole tenths; their baseline is not: no rise is compared closer than this."""
+"""Readings are whole tenths, as float32 in a pack: no rise or rate is compared closer than this."""
 
 
 def twice(holds: Bools) -> Bools:
@@ -55,7 +55,7 @@ def fixed_54(time_s: Floats, value: Floats) -> Bools:
 
 def a1r(time_s: Floats, value: Floats) -> Bools:
     """57 degC, or 8.3 K a minute (15 degF): the common rate-of-rise detector."""
-    return fixed_57(time_s, value) | (rate_k_per_min(time_s, value) >= 8.3 - _TINY)
+    return fixed_57(time_s, value) | (rate_k_per_min(time_s, value) >= 8.3 - _TINY_K)
 
 
 def vendor(time_s: Floats, value: Floats) -> Bools:
@@ -63,7 +63,7 @@ def vendor(time_s: Floats, value: Floats) -> Bools:
 
     Source: Panasonic EBL128 planning guide, class A1.
     """
-    fast = rate_k_per_min(time_s, value) >= 4.0 - _TINY
+    fast = rate_k_per_min(time_s, value) >= 4.0 - _TINY_K
     return (value >= 56.0 - _TINY) | (fast & (value >= 46.0 - _TINY))
 
 

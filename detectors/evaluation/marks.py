@@ -37,11 +37,11 @@ def _mark(name: str, wanted: str, got: float, *, reached: bool) -> Table:
 
 
 def _fires(result: Table) -> list[Table]:
-    if ALL not in result["fires"]:
-        return []
     fires, period_s = result["fires"], result["sampling_s"]
-    every = fires[ALL]
-    share = every["devices"][ALARM].get("share_600", 0.0)
+    every = fires.get(ALL)
+    if every is None or "share_600" not in every["devices"][ALARM]:
+        return []
+    share = every["devices"][ALARM]["share_600"]
     lead_s = every["leads"][ALARM][GUARDED].get("mean_s", 0.0)
     behind_s = every["behind_a1r_s"][ALARM]
     found = [
@@ -59,7 +59,10 @@ def _fires(result: Table) -> list[Table]:
             reached=behind_s <= period_s,
         ),
     ]
-    for pack, table in fires.items():
+    judged = {
+        pack: table for pack, table in fires.items() if table["leads"][ALARM][GUARDED]["pairs"]
+    }
+    for pack, table in judged.items():
         for tier, reference in REFERENCE.items():
             least = table["leads"][reference][GUARDED].get("mean_s", 0.0)
             got = table["leads"][tier][GUARDED].get("mean_s", 0.0)
@@ -95,12 +98,13 @@ def _quiet(result: Table) -> list[Table]:
 def _smoke(result: Table) -> list[Table]:
     found = []
     for pack, table in result["smoke"].items():
-        line = table["rules"][ALARM]
-        if line.get("places"):
-            share = line["first_or_tied"] / line["places"]
-            name = f"{pack}: {ALARM} first or tied with the photoelectric alarm"
-            wanted = f">= {PHOTO_SHARE:.2f}"
-            found.append(_mark(name, wanted, share, reached=share >= PHOTO_SHARE))
+        for tier in (EARLY, ALARM):
+            line = table["rules"][tier]
+            if line.get("places"):
+                share = line["first_or_tied"] / line["places"]
+                name = f"{pack}: {tier} first or tied with the photoelectric alarm"
+                wanted = f">= {PHOTO_SHARE:.2f}"
+                found.append(_mark(name, wanted, share, reached=share >= PHOTO_SHARE))
     return found
 
 

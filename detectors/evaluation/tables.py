@@ -44,8 +44,8 @@ def zones_of(trial: Trial) -> list[Group]:
     """Zones with an eligible device; any counted one may speak for them."""
     members: dict[Place, list[Place]] = defaultdict(list)
     for one in trial.channels("temperature_c"):
-        if trial.pack.counted(one.device):
-            zone = trial.pack.devices[one.device].zone
+        zone = trial.pack.devices[one.device].zone
+        if zone and trial.pack.counted(one.device):
             members[one.test, zone].append((one.test, one.device))
     burning = {(test, trial.pack.devices[device].zone) for test, device, _ in devices_of(trial)}
     return [(*place, each) for place, each in members.items() if place in burning]
