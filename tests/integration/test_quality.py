@@ -1,6 +1,7 @@
 """Quality against real Kafka and PostgreSQL: exact whatever dies; what is bad, and what says so."""
 
 import asyncio
+import contextlib
 import json
 import random
 import sys
@@ -242,9 +243,7 @@ async def test_killed_at_any_point_it_counts_everything_once_and_says_what_stays
 
     await place.producer.send(refused)
     while sent < len(found):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", RUN, str(place.config), stderr=asyncio.subprocess.DEVNULL
-        )
+        process = await begun(place)
         before = stands()
         some = found[sent : sent + len(found) // 3 + 1]
         await place.producer.send(some)
@@ -255,14 +254,14 @@ async def test_killed_at_any_point_it_counts_everything_once_and_says_what_stays
         await process.wait()
         kills += 1
     assert kills == 3
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", RUN, str(place.config), stderr=asyncio.subprocess.DEVNULL
-    )
+    process = await begun(place)
     try:
         await until(lambda: stands() == end)
         await until(lambda: place.query("SELECT 1 FROM quality_offset WHERE judged = '2026-03-04'"))
+        assert process.returncode is None, place.config.with_name("archive.log").read_text("utf-8")
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
         await process.wait()
     names = ", ".join(COUNTS)
     rows = place.query(f"SELECT day, device, {names} FROM device_day")
@@ -273,6 +272,14 @@ async def test_killed_at_any_point_it_counts_everything_once_and_says_what_stays
     assert stored == await asyncio.to_thread(expected, place)
     await says(place)
     await asyncio.to_thread(people, place)
+
+
+async def begun(place):
+    """An archive as a process of its own, its words behind those of the one before."""
+    with place.config.with_name("archive.log").open("a", encoding="utf-8") as log:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-c", RUN, str(place.config), stderr=log
+        )
 
 
 async def says(place):
