@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 pytest_plugins = [
     "fix_archive",
     "fix_broker",
+    "fix_dropped",
     "fix_handover",
     "fix_house",
     "fix_lane",
