@@ -52,6 +52,7 @@ FEATURES = "features@1"
 """Name of the block that all heat rules share."""
 
 _UNKNOWN, _ELSEWHERE = -2, -1
+_GROUPS_MAX = 32  # bits of State.readers
 _CODES = 1 << 15  # the registry's smallint: a newer program may have registered more than we know
 _LOW_HIGH = np.full((2, max(units.BY_CODE) + 1), np.nan, np.float32)
 for _quantity in units.QUANTITIES:
@@ -117,6 +118,7 @@ def _groups(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
         reads = np.zeros(_CODES, np.bool_)
         reads[[units.BY_NAME[name].code for name in quantities]] = True
         groups += [Group(tuple(readers), reads, quantities == {features.QUANTITY})]
+    assert len(groups) <= _GROUPS_MAX
     return tuple(groups)
 
 
@@ -144,8 +146,8 @@ class State:
     groups: tuple[Group, ...]
     view: View
     points: Points
-    judged: npt.NDArray[np.bool_]  # slots whose quantity some rule reads
-    all_judged: bool
+    readers: npt.NDArray[np.uint32]  # by slot, a bit for each group that reads its quantity
+    all_judged: bool  # every slot has one
     point: npt.NDArray[np.int32]  # registry id by slot
     lookup: npt.NDArray[np.int32]  # slot by registry id; the last item stands for unknown ids
     blocks: dict[str, Block]
@@ -197,12 +199,13 @@ def _tables(lane: Lane, partition: int, view: View, groups: tuple[Group, ...]) -
     heat_class = view.device_heat_class[view.point_device[fold.point]]
     # A newer program may have registered a class that we do not know: 0 has the lowest limit.
     heat_class = np.where(heat_class.view(np.uint32) < len(STATIC_MINIMUM_C), heat_class, 0)
-    reads = np.any([np.zeros(_CODES, np.bool_), *(group.reads for group in groups)], axis=0)
-    judged = reads[quantity]
+    readers = np.zeros(len(quantity), np.uint32)
+    for place, group in enumerate(groups):
+        readers |= np.left_shift(group.reads[quantity], place, dtype=np.uint32)
     return {
         "points": Points(quantity=quantity, heat_limit_c=STATIC_MINIMUM_C[heat_class]),
-        "judged": judged,
-        "all_judged": bool(judged.all()),
+        "readers": readers,
+        "all_judged": bool(readers.all()),
         "point": fold.point,
         "lookup": np.append(
             np.where(view.point_device > 0, fold.slot, np.int32(_UNKNOWN)), np.int32(_UNKNOWN)
@@ -288,13 +291,15 @@ def _judge(state: State, frame: Frame, received_us: int) -> list[Signal]:
 
 
 def _round(state: State, rows: Rows) -> list[tuple[Rule, list[Finding]]]:
-    """Hand each rule the rows that it reads."""
+    """Hand each rule the rows that it reads; one whose quantity is not there costs nothing."""
     found: list[tuple[Rule, list[Finding]]] = []
-    for group in state.groups:
-        mine = rows
-        if len(state.groups) > 1:
-            mine = rows.only(group.reads[state.points.quantity[rows.slot]])
-        if len(mine.slot):
+    readers = state.readers.take(rows.slot)
+    some, every = int(np.bitwise_or.reduce(readers)), int(np.bitwise_and.reduce(readers))
+    for place, group in enumerate(state.groups):
+        if some >> place & 1:
+            mine = rows
+            if not every >> place & 1:
+                mine = rows.only(np.flatnonzero(readers & np.uint32(1 << place)))
             judge = _round_of_heat if group.heat else _round_as_they_came
             found += judge(state, group.rules, mine)
     return found
@@ -311,7 +316,7 @@ def _known(state: State, frame: Frame) -> Rows:
         if refused:
             state.discards[Discard.UNKNOWN_FULL] += refused
     if not state.all_judged:
-        read = state.judged.take(slot, mode="clip")
+        read = state.readers.take(slot, mode="clip") != 0
         keep = read if keep is None else keep & read
     rows = Rows(frame.received_us, slot.astype(np.int64), frame.event_us, frame.value, frame.flags)
     if keep is not None:

@@ -19,17 +19,45 @@ from sizao.units import BY_NAME, Lane
 
 SHIPPED = rules.discover()
 EACH = pytest.mark.parametrize("rule", SHIPPED, ids=[rule.NAME for rule in SHIPPED])
-UNITS = {"k", "c", "s", "samples", "count", "share"}
+UNITS = {"k", "c", "s", "m", "ma", "kpa", "ppm", "pct", "samples", "count", "share"}
 PARTS = ("Fire signature:", "Misses:", "Source:", "Worked example")
+QUIET_BAD = {
+    "temperature_c": (20.0, 90.0),
+    "smoke_od_per_m": (0.0, 0.5),
+    "co_ppm": (1.0, 400.0),
+    "gas_lel_pct": (0.0, 60.0),
+    "residual_current_ma": (20.0, 400.0),
+    "cable_temperature_c": (40.0, 120.0),
+    "pressure_kpa": (300.0, 20.0),
+    "level_m": (2.5, 0.1),
+    "surface_temperature_c": (25.0, 200.0),
+    "fire_state": (0.0, 1.0),
+}
+"""A quiet hundred readings of the first quantity that a rule reads, and as bad as it gets."""
+STEP_S = {"tank_level": 7200.0}  # between readings, where it is not 10: a day of quiet is its least
+BREAKS = {"sensor_fault": (90.0, 20.0, 90.0, 20.0, 90.0, 20.0, 90.0, 20.0, 90.0, 20.0)}
+"""Where a fire is not as bad as it gets."""
+
+
+def quantity_of(rule):
+    return "fire_state" if rule.LANE is Lane.ALARM else rule.READS[0]
+
+
+def points_of(rule):
+    return Points(
+        quantity=np.array([BY_NAME[quantity_of(rule)].code] * 2, np.int16),
+        heat_limit_c=np.array([54.0, 54.0], np.float32),
+    )
+
+
+def known_by(rule):
+    return registry([Point(1, quantity_of(rule)), Point(2, quantity_of(rule))])
+
+
 POINTS = Points(
     quantity=np.array([BY_NAME["temperature_c"].code] * 2, np.int16),
     heat_limit_c=np.array([54.0, 54.0], np.float32),
 )
-STATES = Points(
-    quantity=np.array([BY_NAME["fire_state"].code] * 2, np.int16),
-    heat_limit_c=POINTS.heat_limit_c,
-)
-KNOWN = registry([Point(1), Point(2), Point(3, "fire_state"), Point(4, "fire_state")])
 
 
 def rows_of(values, at_s=0.0):
@@ -43,9 +71,9 @@ def rows_of(values, at_s=0.0):
 
 
 def inputs_of(rule, values, at_s=0.0):
-    """What the rule's `step` is handed for two points that have been at 20 degC for an hour."""
-    if rule.LANE is Lane.ALARM:
-        return rows_of(values, at_s), STATES
+    """What the rule's `step` is handed; thermometers have been at 20 degC for an hour."""
+    if rule.READS != ("temperature_c",):
+        return rows_of(values, at_s), points_of(rule)
     block = empty_block(features.COLUMNS, 2)
     for name, item in (("x_c", 20.0), ("baseline_c", 20.0), ("age_s", 3600.0)):
         block[name][:] = item
@@ -101,7 +129,8 @@ def test_it_is_pure(rule):
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     ours = {name for name in imported if name.split(".")[0] in {"sizao", "detectors"}}
     assert ours <= {
-        "detectors", "detectors.batch", "detectors.features", "detectors.latch", "detectors.rule",
+        "detectors", "detectors.batch", "detectors.features", "detectors.hot", "detectors.latch",
+        "detectors.level", "detectors.rule", "detectors.slow",
         "sizao.frame", "sizao.limits", "sizao.signal", "sizao.units",
     }  # fmt: skip
     assert imported - ours <= {"__future__", "dataclasses", "numpy", "numpy.typing", "math"}
@@ -130,8 +159,7 @@ def test_no_rows_say_nothing_and_change_nothing(rule):
 
 @EACH
 def test_step_changes_nothing_of_its_input(rule):
-    hot = [1.0, 1.0] if rule.LANE is Lane.ALARM else [90.0, 90.0]
-    rows, points = inputs_of(rule, hot)
+    rows, points = inputs_of(rule, [QUIET_BAD[quantity_of(rule)][1]] * 2)
     handed = [*arrays_of(rows), points.quantity, points.heat_limit_c]
     before = [each.copy() for each in handed]
     for each in handed:
@@ -154,11 +182,12 @@ def test_late_readings_alone_change_nothing_of_their_input(rule):
 
 
 def fire_frames(rule):
-    """A hundred quiet frames and then as bad as it gets, for points 1 and 2, or 3 and 4."""
-    quiet, bad, points = (0.0, 1.0, (3, 4)) if rule.LANE is Lane.ALARM else (20.0, 90.0, (1, 2))
+    """A hundred quiet frames and then as bad as it gets, for points 1 and 2."""
+    quiet, bad = QUIET_BAD[quantity_of(rule)]
+    values = [quiet] * 100 + list(BREAKS.get(rule.NAME, [bad] * 10))
+    step_s = STEP_S.get(rule.NAME, 10.0)
     return [
-        frame([(point, 10.0 * k, quiet if k < 100 else bad) for point in points])
-        for k in range(110)
+        frame([(point, step_s * k, value) for point in (1, 2)]) for k, value in enumerate(values)
     ]
 
 
@@ -168,7 +197,7 @@ def test_it_speaks_at_a_fire_with_evidence_that_fits_the_contract(rule):
     from sizao import signal
 
     setup = folds.setup_of([rule])
-    fold = folds.start(rule.LANE, 0, KNOWN.at(1), setup)
+    fold = folds.start(rule.LANE, 0, known_by(rule).at(1), setup)
     said = run(fold, fire_frames(rule))
     assert said
     for each in said:
@@ -181,13 +210,13 @@ def test_it_speaks_at_a_fire_with_evidence_that_fits_the_contract(rule):
 
 @EACH
 def test_its_state_survives_a_snapshot_in_the_middle_of_the_fire(rule):
-    setup = folds.setup_of([rule])
+    setup, known = folds.setup_of([rule]), known_by(rule)
     frames = fire_frames(rule)
-    whole = run(folds.start(rule.LANE, 0, KNOWN.at(1), setup), frames)
+    whole = run(folds.start(rule.LANE, 0, known.at(1), setup), frames)
     for at in range(99, 110):
-        fold = folds.start(rule.LANE, 0, KNOWN.at(1), setup)
+        fold = folds.start(rule.LANE, 0, known.at(1), setup)
         before = run(fold, frames[:at])
-        again, cold = snapshot.unpack(snapshot.pack(fold), KNOWN, setup)
+        again, cold = snapshot.unpack(snapshot.pack(fold), known, setup)
         assert not cold
         assert key_of(rule) in again.blocks
         assert before + run(again, frames[at:]) == whole
@@ -195,20 +224,19 @@ def test_its_state_survives_a_snapshot_in_the_middle_of_the_fire(rule):
 
 @EACH
 def test_it_keeps_points_apart(rule):
-    setup = folds.setup_of([rule])
-    one = 3 if rule.LANE is Lane.ALARM else 1
+    setup, known = folds.setup_of([rule]), known_by(rule)
     frames = fire_frames(rule)
     alone = [
-        frame([(one, (int(at) - T0_US) / 1e6, float(value))
+        frame([(1, (int(at) - T0_US) / 1e6, float(value))
                for point, at, value in zip(each.point, each.event_us, each.value, strict=True)
-               if point == one])
+               if point == 1])
         for each in frames
     ]  # fmt: skip
-    fold = folds.start(rule.LANE, 0, KNOWN.at(1), setup)
-    both = run(folds.start(rule.LANE, 0, KNOWN.at(1), setup), frames)
-    assert run(fold, alone) == [each for each in both if each.subject.id == str(one)]
+    fold = folds.start(rule.LANE, 0, known.at(1), setup)
+    both = run(folds.start(rule.LANE, 0, known.at(1), setup), frames)
+    assert run(fold, alone) == [each for each in both if each.subject.id == "1"]
 
 
 def test_heat_is_what_the_contract_test_hands_over():
-    rows, _ = inputs_of(SHIPPED[-1], [20.0])
+    rows, _ = inputs_of(next(rule for rule in SHIPPED if rule.NAME == "heat_rise"), [20.0])
     assert isinstance(rows, Heat)

@@ -1,0 +1,150 @@
+"""A thermometer that says what no air does: flickering up and down, or polar cold.
+
+Fire signature: none; it names the sensor that would otherwise cry fire, or sleep through one.
+Misses: a value that has not moved for days (`sizao quality` judges that, over days); a slow drift;
+a sensor that fails in one direction only, since a fire does that too.
+Source: counters of jumps up and of jumps down that decay with 900 s, both above 1.5: measured on
+recorded rooms (docs/packs.md) they marked the broken room 419 nearly all week and no other room, and
+none of 2,112 detected fire series. No place of the district is colder than -40 degC.
+
+Jump: more than 5 K between two readings at most 30 min apart. Each counts 1 and what is left of the
+older ones: n = n * 900 s/(900 s + dt) + 1. Early, kind fault: both counters at 1.5 or above
+("flickering"), so after two jumps up and two down within minutes; or two readings in a row under
+-40 degC ("impossible"). Over when neither holds, both counters under half the limit, for 30 min.
+Late readings say nothing.
+
+Worked example: 20, 28, 20, 28, 20 degC, 10 s apart: jumps up 1.98, down 1.98 at the fifth: early.
+20, 28, 36, 50, 70 (a fire): jumps down 0, nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from detectors import latch
+from detectors.features import Heat
+from detectors.latch import Event, Judged
+from detectors.rule import Array, Block, Column, Finding, Points, number
+from sizao.frame import Flag
+from sizao.signal import Evidence, Kind, Tier
+from sizao.units import Lane
+
+NAME = "sensor_fault"
+VERSION = 1
+LANE = Lane.TELEMETRY
+READS = ("temperature_c",)
+MEMORY_S = 1800
+_SECOND_US = 1_000_000
+_LINE = "early"
+_FORGOTTEN = np.float32(0.05)  # a counter that is none: the point needs no look any more
+
+COLUMNS: tuple[Column, ...] = (
+    Column("busy", "bool"),  # something below is not untouched: look at the point's next reading
+    Column("ups_count", "float32"),
+    Column("downs_count", "float32"),
+    Column("cold_count", "int8"),
+    *latch.columns(_LINE),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Params:
+    """`jumps_count`: of the decaying counters. `clear_share`: of it."""
+
+    jump_k: float = 5.0
+    jumps_count: float = 1.5
+    decay_s: float = 900.0
+    gap_s: float = 1800.0
+    lowest_c: float = -40.0
+    cold_samples_count: int = 2
+    clear_share: float = 0.5
+    clear_s: int = 1800
+    rearm_s: int = 7200
+
+
+def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Finding]:
+    """Judge one round of readings in order."""
+    del points
+    step_k = rows.x_c - rows.before_c
+    odd = (np.abs(step_k) > params.jump_k) | (rows.x_c < params.lowest_c)
+    index = np.flatnonzero(odd | block["busy"].take(rows.slot))
+    if not len(index):
+        return []
+    rows, step_k = rows.only(index), step_k[index]
+    ups, downs = _counted(block, params, rows, step_k)
+    slot = rows.slot
+    cold = np.where(
+        rows.x_c < params.lowest_c,
+        np.minimum(block["cold_count"][slot] + 1, params.cold_samples_count),
+        0,
+    )
+    block["cold_count"][slot] = cold
+    both = np.minimum(ups, downs)
+    impossible = cold >= params.cold_samples_count
+    holds = (both >= params.jumps_count) | impossible
+    judged = Judged(
+        slot=slot,
+        event_us=rows.event_us,
+        since_us=rows.event_us,
+        holds=holds,
+        calm=~holds & (cold == 0) & (both < params.jumps_count * params.clear_share),
+        gap=rows.event_us - rows.before_us > params.clear_s * _SECOND_US,
+    )
+    own = latch.of(block, _LINE)
+    events = latch.follow(
+        own, judged, clear_us=params.clear_s * _SECOND_US, rearm_us=params.rearm_s * _SECOND_US
+    )
+    block["busy"][slot] = (cold > 0) | (ups > 0) | (downs > 0) | own.active[slot]
+    return [_finding(params, rows, event, ups, downs, impossible) for event in events]
+
+
+def _counted(block: Block, params: Params, rows: Heat, step_k: Array) -> tuple[Array, Array]:
+    """The jumps counted, these readings' too (in place)."""
+    slot = rows.slot
+    dt_s = (rows.event_us - rows.before_us).astype(np.float32) * np.float32(1e-6)
+    decay_s = np.float32(params.decay_s)
+    left = decay_s / (decay_s + dt_s)
+    left[dt_s > params.gap_s] = 0
+    found = []
+    for name, jumps in (
+        ("ups_count", step_k > params.jump_k),
+        ("downs_count", step_k < -params.jump_k),
+    ):
+        count = block[name][slot] * left
+        count[count < _FORGOTTEN] = 0
+        count[jumps & (dt_s <= params.gap_s)] += 1
+        block[name][slot] = count
+        found += [count]
+    return found[0], found[1]
+
+
+def _finding(
+    params: Params, rows: Heat, event: Event, ups: Array, downs: Array, impossible: Array
+) -> Finding:
+    row, phase, onset_us = event
+    evidence: Evidence = {
+        "quantity": "temperature_c",
+        "unit": "degC",
+        "fault": "impossible" if impossible[row] else "flickering",
+        "values": [number(rows.before_c[row]), number(rows.x_c[row])],
+        "before_us": int(rows.before_us[row]),
+        "value_us": int(rows.event_us[row]),
+        "jumps_up": number(ups[row]),
+        "jumps_down": number(downs[row]),
+        "limit": params.jumps_count,
+        "jump_k": params.jump_k,
+        "lowest_c": params.lowest_c,
+        "clear_s": params.clear_s,
+    }
+    return Finding(
+        slot=int(rows.slot[row]),
+        kind=Kind.FAULT,
+        tier=Tier.EARLY,
+        phase=phase,
+        onset_us=onset_us,
+        event_us=int(rows.event_us[row]),
+        late=bool(rows.flags[row] & Flag.LATE),
+        evidence=evidence,
+    )
