@@ -81,8 +81,16 @@ class Ordered:
 
     def only(self, index: Array) -> Ordered:
         """The rows at `index`."""
-        columns = (self.slot, self.event_us, self.flags, self.x, self.before, self.before_us)
-        return Ordered(*(column[index] for column in columns), self.dt_s[index], self.gap[index])
+        return Ordered(
+            self.slot[index],
+            self.event_us[index],
+            self.flags[index],
+            self.x[index],
+            self.before[index],
+            self.before_us[index],
+            self.dt_s[index],
+            self.gap[index],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """A slow baseline of a plain value, and the rise over it.
 
-    b += g * min(r, clip), g = dt/(tau + dt), with a tau of its own for falls, in which dt is at most
-    `counted_s`; r = x - b is taken before b moves
+    b += g * min(r, clip), g = dt/(tau + dt); r = x - b is taken before b moves
+
+Falls have a tau of their own, and in them dt is at most `counted_s`.
 
 Until it has been read for `warm_s` (one reading counts for at most `counted_s`) it is a mean in
 which newer readings weigh more, and no rise is taken over it. A data gap seeds it anew. A step of

@@ -1,18 +1,18 @@
 """A cable or its clamp is too hot, or gets hotter than it ever is.
 
-Fire signature: overload heats a whole cable, a loose clamp one end of it; insulation ages fast above
-its rating, and lights at 200 degC and more, where no sensor of a cable sits any longer.
+Fire signature: overload heats a whole cable, a loose clamp one end of it; insulation ages fast
+above its rating, and lights at 200 degC and more, where no sensor of a cable sits any longer.
 Misses: heat anywhere but at the sensor; a clamp that comes loose within the first 10 min after a
 point was first read, or was silent for over 30 min, unless it passes a limit; arcs (the device says
 them itself).
 Source: GB 14287.3: alarm settable from 45 to 140 degC (recalled, not read). IEC 60364-5-52: PVC may
-be at 70 degC for good, cross-linked polyethylene at 90: these are our limits. The rise is a starting
-guess: full load warms a cold cable by about 40 K within an hour, which is no rise over a baseline
-that follows within half an hour.
+be at 70 degC for good, cross-linked polyethylene at 90: these are our limits. The rise is a
+starting guess: full load warms a cold cable by about 40 K within an hour, which is no rise over a
+baseline that follows within half an hour.
 
 Kind electrical. Early: x >= 70 degC, or x >= 45 degC and 25 K over its own baseline; alarm: x >= 90
-degC; each in two readings in a row. Over when x stays 10 K under the limit, and under half the rise,
-for 10 min. Late readings count as level.py says, against the fixed limits alone.
+degC; each in two readings in a row. Over when x stays 10 K under the limit, and under half the
+rise, for 10 min. Late readings count as level.py says, against the fixed limits alone.
 
 Worked example: 30 degC for 20 min, read every 30 s, then 50, 58, 60, 91, 92: early at the third (28
 and 30 K over 30), alarm at the fifth.

@@ -4,8 +4,8 @@ Fire signature: what smoulders makes CO for minutes to hours before it makes hea
 corners and through bedding where smoke settles.
 Misses: clean flames with much air, which make little; rises slower than about 0.1 ppm a minute;
 rises within the first 10 min after a point was first read, or was silent for over 30 min; what
-burns by then. Cars, stoves, braziers and smokers make CO too, hence early only: co_people judges the
-dose, the fusion judges it beside smoke and heat.
+burns by then. Cars, stoves, braziers and smokers make CO too, hence early only: co_people judges
+the dose, the fusion judges it beside smoke and heat.
 Source: 15 ppm over baseline counts as a whole fire in the multi-criteria sum (measured runs had no
 CO: a starting guess); EN 54-26 has limits that were not to be had. CO leads heat (Cestari 2005,
 Vorwerk 2025).

@@ -4,22 +4,22 @@ Fire signature: none needed: a flue that leaks, a brazier indoors, a generator, 
 It kills asleep, so dose counts and not the level alone.
 Misses: under 30 ppm, for however long; what came before a data gap of over 30 min but half of it is
 forgotten within three hours; one reading, however high, until a second one confirms it.
-Source: EN 50291-1: 50 ppm alarm between 60 and 90 min, 100 ppm between 10 and 40 min, 300 ppm within
-3 min, and none at 30 ppm before 120 min. Each point below lies in its window; between and beyond
-them time to alarm is straight over level in logarithms, as poisoning is.
+Source: EN 50291-1: 50 ppm alarm between 60 and 90 min, 100 ppm between 10 and 40 min, 300 ppm
+within 3 min, and none at 30 ppm before 120 min. Each point below lies in its window; between and
+beyond them time to alarm is straight over level in logarithms, as poisoning is.
 
-Dose: each interval adds dt / T(c), where c is the lower of the two readings at its ends, so a single
-corrupt reading adds nothing; T(50) = 75 min, T(100) = 25 min, T(300) = 2 min (so that readings a
-minute apart still meet 3), T(30) = 168 min by the line through the first two. Under 30 ppm, and over
-a gap, which adds nothing, it decays with 4 h (blood forgets slower: hours, recalled), so that two
-short exposures of a morning are not one long. Held at 1.
+Dose: each interval adds dt / T(c), where c is the lower of the two readings at its ends, so a
+single corrupt reading adds nothing; T(50) = 75 min, T(100) = 25 min, T(300) = 2 min (so that
+readings a minute apart still meet 3), T(30) = 168 min by the line through the first two. Under 30
+ppm, and over a gap, which adds nothing, it decays with 4 h (blood forgets slower: hours, recalled),
+so that two short exposures of a morning are not one long. Held at 1.
 
 Early: dose of a half, alarm: dose of one, while the reading is at 30 ppm or above. Over when it
 stays under 30 ppm for 5 min. Late readings add nothing: the interval that they lie in is counted.
 
 Worked example: 300 ppm, read every 10 s: dose 1/12 a reading from the second on; early after 60 s,
-alarm after 120 s or, where twelve twelfths are short of one by rounding, 130 s. 100 ppm: early after
-13 min, alarm after 25. 40 ppm: alarm after 107 min. 29 ppm: never.
+alarm after 120 s or, where twelve twelfths are short of one by rounding, 130 s. 100 ppm: early
+after 13 min, alarm after 25. 40 ppm: alarm after 107 min. 29 ppm: never.
 """
 
 from __future__ import annotations

@@ -4,18 +4,19 @@ Fire signature: particles scatter light minutes before a smouldering fire makes 
 Misses: clean flames (alcohol, gas), whose particles are too small; smoke that does not reach the
 ceiling; and it cannot tell steam, dust and frying from smoke: the fusion can.
 Source: optical density 0.06 and 0.12 per m, twice (docs/packs.md, row "OD 0.06 / 0.12"): 80 % of
-real detectors had sounded by 0.12, and 0.06 leads a real photoelectric one by 12 s on flaming fires.
-EN 54-7 4.8: compensation must not delay the alarm of a slow fire beyond 1.6 times (recalled).
+real detectors had sounded by 0.12, and 0.06 leads a real photoelectric one by 12 s on flaming
+fires. EN 54-7 4.8: compensation must not delay the alarm of a slow fire beyond 1.6 times
+(recalled).
 
 Drift: dust and age lift a chamber's zero over months. d += g * clip(y, -c, c) with y = x - d, g =
 dt/(tau + dt), tau 6 h, and 1.5 h when y < 0, dt at most 30 min; d stays within half the alarm limit
 either way. It starts at 0, not at the first reading, so that smoke never becomes the zero. What it
-can hide: a fire that takes longer than half a day to reach 0.06 per m at the detector alarms at 0.18
-at the latest, 1.5 times the limit.
+can hide: a fire that takes longer than half a day to reach 0.06 per m at the detector alarms at
+0.18 at the latest, 1.5 times the limit.
 
-Early: y >= 0.06 per m, alarm: y >= 0.12, each in two readings in a row. Over when y stays under half
-the limit for 3 min. Early, kind fault ("dirty"): d has reached its bound, while y is under both
-limits; over at 80 % of the bound. Late readings count as level.py says, less the drift of now.
+Early: y >= 0.06 per m, alarm: y >= 0.12, each in two readings in a row. Over when y stays under
+half the limit for 3 min. Early, kind fault ("dirty"): d has reached its bound, while y is under
+both limits; over at 80 % of the bound. Late readings count as level.py says, less the drift of now.
 
 Worked example: 0.01 per m for an hour, read every 10 s: d is 0.0015. Then 0.05, 0.07, 0.08, 0.13,
 0.14: early at the third, alarm at the fifth.

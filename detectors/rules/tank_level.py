@@ -3,8 +3,8 @@
 Fire signature: none. It says that there will be too little water when there is one: a leak, a float
 valve that sticks, a drain left open, a pump that ran.
 Misses: a tank that is emptied slower than over a week (its usual level follows); the first day
-after a point was first read, or was silent for over 50 h; a probe that hangs in a dry pipe. Water in
-a well or an underpass is usually under a metre, and not judged.
+after a point was first read, or was silent for over 50 h; a probe that hangs in a dry pipe. Water
+in a well or an underpass is usually under a metre, and not judged.
 Source: GB 50974-2014 asks for a low-level alarm of fire tanks and names no share; which share holds
 the water for a fire depends on the tank. 80 % and 50 % are starting guesses.
 
