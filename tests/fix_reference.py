@@ -24,6 +24,8 @@ class Line:
     held: int = 0
     said: int = 0
     calm: int | None = None
+    clear_s: int = 180
+    rearm_s: int = 7200
 
     def begin(self, at: int, since: int) -> list[tuple]:
         self.on, self.onset, self.since, self.held, self.said = True, at, since, at, at
@@ -32,7 +34,7 @@ class Line:
 
     def follow(self, at: int, *, holds: bool, calm: bool, gap: bool, since: int) -> list[tuple]:
         said: list[tuple] = []
-        if self.on and holds and at - self.held > 7200 * SECOND_US:
+        if self.on and holds and at - self.held > self.rearm_s * SECOND_US:
             self.on = False
             said += [(*self.name, "clear", self.onset, at)]
         if holds and not self.on:
@@ -45,7 +47,7 @@ class Line:
         elif self.on and calm:
             if self.calm is None or gap:
                 self.calm = at
-            elif at - self.calm >= 180 * SECOND_US:
+            elif at - self.calm >= self.clear_s * SECOND_US:
                 self.on, self.calm, self.held = False, None, at
                 said += [(*self.name, "clear", self.onset, at)]
         else:
