@@ -71,6 +71,7 @@ def judge(
     if late is not None:
         for tier in (Tier.EARLY, Tier.ALARM):
             found += level.judge_late(block, hot.limit(tier), timing, late, points)
+        slow.remember(block, Tier.EARLY, late, block["baseline"][late.slot])
     return found
 
 

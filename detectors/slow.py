@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from detectors.level import Bools, Float32s, Ordered
+from detectors.level import Bools, Float32s, Late, Ordered
 from detectors.rule import Block, Column
 
 COLUMNS: tuple[Column, ...] = (
@@ -89,7 +89,7 @@ def since(block: Block, line: str, rows: Ordered, over: Float32s) -> Float32s:
     return np.where(seeded, rows.x - block[f"{line}.baseline"][slot], over)
 
 
-def remember(block: Block, line: str, rows: Ordered, baseline: Float32s) -> None:
+def remember(block: Block, line: str, rows: Ordered | Late, baseline: Float32s) -> None:
     """Keep what the onsets were taken over that begin with these readings (in place)."""
     slot = rows.slot
     begun = block[f"{line}.active"][slot] & (block[f"{line}.onset_us"][slot] == rows.event_us)

@@ -157,6 +157,8 @@ class Hot(Value):
         said = []
         for line, limit in zip(self.lines, (self.early, self.alarm), strict=True):
             said += line.follow_late(at, over=x >= limit, last=self.last)
+        if self.lines[0].line.onset == at and said:
+            self.began = self.slow.b
         return said
 
 

@@ -2,6 +2,7 @@
 
 from fix_detect import T0_US, Point, cold, frame, registry, run
 from fix_reference import Contact, Thermometer
+from fix_reference_level import Flicker
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -60,13 +61,15 @@ def said_of(signals):
 @given(heat_streams())
 def test_heat_rules_say_what_the_scalar_reference_says(frames):
     points = {point: Thermometer(limit) for point, limit in LIMITS.items()}
+    faults = {point: Flicker() for point in LIMITS}
     received_s, expected, found = 0.0, [], []
     fold = cold(HEAT)
     for readings in frames:
         received_s = max([received_s, *(at for _, at, _ in readings)])
         found += run(fold, [frame(readings, received_s=received_s)])
         for point, at, value in in_judging_order(readings):
-            said = points[point].read(T0_US + round(at * 1e6), value)
+            at_us = T0_US + round(at * 1e6)
+            said = points[point].read(at_us, value) + faults[point].read(at_us, value)
             expected += [(point, *each) for each in said]
         assert said_of(found) == sorted(expected)
     slots = {point: fold.lookup[point] for point in CLASSES}
