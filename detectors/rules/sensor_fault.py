@@ -71,7 +71,10 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
     """Judge one round of readings in order."""
     del points
     step_k = rows.x_c - rows.before_c
-    odd = (np.abs(step_k) > params.jump_k) | (rows.x_c < params.lowest_c)
+    odd = np.abs(step_k) > params.jump_k
+    if odd.any():
+        odd &= rows.before_us > 0  # a first reading is no jump, and its point stays untouched
+    odd |= rows.x_c < params.lowest_c
     index = np.flatnonzero(odd | block["busy"].take(rows.slot))
     if not len(index):
         return []
