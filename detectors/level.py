@@ -109,10 +109,9 @@ def split(block: Block, rows: Rows, gap_s: float) -> tuple[Ordered, Late | None]
     """Readings in order, whose points take them over (in place), and late ones."""
     last_us = block["last_us"].take(rows.slot)
     fresh = rows.event_us > last_us
-    again = delivered_again(rows.flags)
-    if again.any():
+    if rows.flags.any():
         same = (rows.value == block["x"].take(rows.slot)) & (last_us > 0)
-        fresh &= ~(again & same)
+        fresh &= ~(delivered_again(rows.flags) & same)
     late = None
     if not fresh.all():
         is_late = rows.event_us < last_us

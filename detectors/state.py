@@ -294,12 +294,13 @@ def _round(state: State, rows: Rows) -> list[tuple[Rule, list[Finding]]]:
     """Hand each rule the rows that it reads; one whose quantity is not there costs nothing."""
     found: list[tuple[Rule, list[Finding]]] = []
     readers = state.readers.take(rows.slot)
-    some, every = int(np.bitwise_or.reduce(readers)), int(np.bitwise_and.reduce(readers))
+    some = int(np.bitwise_or.reduce(readers))
     for place, group in enumerate(state.groups):
-        if some >> place & 1:
+        bit = 1 << place
+        if some & bit:
             mine = rows
-            if not every >> place & 1:
-                mine = rows.only(np.flatnonzero(readers & np.uint32(1 << place)))
+            if some != bit:
+                mine = rows.only(np.flatnonzero(readers & np.uint32(bit)))
             judge = _round_of_heat if group.heat else _round_as_they_came
             found += judge(state, group.rules, mine)
     return found

@@ -21,6 +21,7 @@ and 30 K over 30), alarm at the fifth.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from detectors import hot, level
 from detectors.batch import Rows
@@ -68,6 +69,12 @@ class Params:
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:
     """Judge one round of readings as they came."""
+    asked, timing = _asked(params)
+    return hot.judge(block, asked, timing, rows, points, gap_s=params.gap_s)
+
+
+@lru_cache(maxsize=64)  # made anew, they cost as much as the judging
+def _asked(params: Params) -> tuple[Hot, Timing]:
     slow = Slow(
         tau_s=params.tau_s,
         tau_fall_s=params.tau_fall_s,
@@ -87,4 +94,4 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
         slow=slow,
     )
     timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=params.late_apart_s)
-    return hot.judge(block, asked, timing, rows, points, gap_s=params.gap_s)
+    return asked, timing

@@ -20,6 +20,7 @@ over 2).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -63,14 +64,7 @@ class Params:
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:
     """Judge one round of readings as they came."""
-    asked = Slow(
-        tau_s=params.tau_s,
-        tau_fall_s=params.tau_fall_s,
-        clip=params.clip_ppm,
-        jump=params.jump_ppm,
-        warm_s=params.warm_s,
-        counted_s=params.counted_s,
-    )
+    asked = _asked(params)
     timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=0)
     ordered, _ = level.split(block, rows, params.gap_s)
     rise_ppm, baseline_ppm, _ = slow.rise(block, asked, ordered)
@@ -107,3 +101,15 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
             )
         ]
     return found
+
+
+@lru_cache(maxsize=64)  # made anew, it costs as much as the judging
+def _asked(params: Params) -> Slow:
+    return Slow(
+        tau_s=params.tau_s,
+        tau_fall_s=params.tau_fall_s,
+        clip=params.clip_ppm,
+        jump=params.jump_ppm,
+        warm_s=params.warm_s,
+        counted_s=params.counted_s,
+    )

@@ -19,6 +19,7 @@ alarm 12:01:00, both over 12:04:30.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from detectors import level
 from detectors.batch import Rows
@@ -51,6 +52,12 @@ class Params:
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:
     """Judge one round of readings as they came."""
+    limits, timing = _asked(params)
+    return level.judge(block, limits, timing, rows, points, gap_s=params.gap_s)
+
+
+@lru_cache(maxsize=64)  # made anew, they cost as much as the judging
+def _asked(params: Params) -> tuple[tuple[Limit, ...], Timing]:
     limits = tuple(
         Limit(
             tier=tier,
@@ -65,4 +72,4 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
         )
     )
     timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=params.late_apart_s)
-    return level.judge(block, limits, timing, rows, points, gap_s=params.gap_s)
+    return limits, timing

@@ -17,6 +17,7 @@ Worked example: 310, 135, 138, 95, 90 kPa, one an hour: early at the third, alar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from detectors import level
 from detectors.batch import Rows
@@ -49,6 +50,12 @@ class Params:
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:
     """Judge one round of readings as they came."""
+    limits, timing = _asked(params)
+    return level.judge(block, limits, timing, rows, points, gap_s=params.gap_s)
+
+
+@lru_cache(maxsize=64)  # made anew, they cost as much as the judging
+def _asked(params: Params) -> tuple[tuple[Limit, ...], Timing]:
     limits = tuple(
         Limit(
             tier=tier,
@@ -61,4 +68,4 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
         for tier, limit_kpa in ((Tier.EARLY, params.early_kpa), (Tier.ALARM, params.alarm_kpa))
     )
     timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=params.late_apart_s)
-    return level.judge(block, limits, timing, rows, points, gap_s=params.gap_s)
+    return limits, timing

@@ -16,6 +16,7 @@ Worked example: 120, 310, 290, 330, 345 mA, one a minute: early at the fifth (33
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from detectors import level
 from detectors.batch import Rows
@@ -47,6 +48,12 @@ class Params:
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:
     """Judge one round of readings as they came."""
+    limits, timing = _asked(params)
+    return level.judge(block, limits, timing, rows, points, gap_s=params.gap_s)
+
+
+@lru_cache(maxsize=64)  # made anew, they cost as much as the judging
+def _asked(params: Params) -> tuple[tuple[Limit, ...], Timing]:
     limit = Limit(
         tier=Tier.EARLY,
         kind=Kind.ELECTRICAL,
@@ -55,4 +62,4 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
         samples_count=params.samples_count,
     )
     timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=params.late_apart_s)
-    return level.judge(block, (limit,), timing, rows, points, gap_s=params.gap_s)
+    return (limit,), timing

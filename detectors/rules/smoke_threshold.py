@@ -25,6 +25,7 @@ Worked example: 0.01 per m for an hour, read every 10 s: d is 0.0015. Then 0.05,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -74,8 +75,7 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
     bound = np.float32(params.alarm_per_m * params.drift_bound_share)
     lowest = min(params.early_per_m, params.alarm_per_m)
     index = np.flatnonzero((y >= lowest) | (after >= bound) | block["busy"].take(ordered.slot))
-    limits = _limits(params)
-    timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=params.late_apart_s)
+    limits, timing = _asked(params)
     found: list[Finding] = []
     if len(index):
         near, y, drift, after = ordered.only(index), y[index], drift[index], after[index]
@@ -91,8 +91,9 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
     return found
 
 
-def _limits(params: Params) -> tuple[Limit, ...]:
-    return tuple(
+@lru_cache(maxsize=64)  # made anew, they cost as much as the judging
+def _asked(params: Params) -> tuple[tuple[Limit, ...], Timing]:
+    limits = tuple(
         Limit(
             tier=tier,
             kind=Kind.FIRE,
@@ -102,6 +103,8 @@ def _limits(params: Params) -> tuple[Limit, ...]:
         )
         for tier, limit in ((Tier.EARLY, params.early_per_m), (Tier.ALARM, params.alarm_per_m))
     )
+    timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=params.late_apart_s)
+    return limits, timing
 
 
 def _drift(block: Block, params: Params, rows: Ordered) -> tuple[Float32s, Float32s]:

@@ -20,6 +20,7 @@ usual is 2.0 m, so early at the third (1.9 and 1.8); 50 % is 1.25 m, so alarm at
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -61,14 +62,7 @@ class Params:
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:
     """Judge one round of readings as they came."""
-    asked = Slow(
-        tau_s=params.tau_s,
-        tau_fall_s=params.tau_fall_s,
-        clip=params.clip_m,
-        jump=params.jump_m,
-        warm_s=params.warm_s,
-        counted_s=params.counted_s,
-    )
+    asked = _asked(params)
     ordered, _ = level.split(block, rows, params.gap_s)
     _, usual_m, warm = slow.rise(block, asked, ordered)
     judged = warm & (usual_m >= params.usual_least_m)
@@ -124,3 +118,15 @@ def _line(
             )
         ]
     return found
+
+
+@lru_cache(maxsize=64)  # made anew, it costs as much as the judging
+def _asked(params: Params) -> Slow:
+    return Slow(
+        tau_s=params.tau_s,
+        tau_fall_s=params.tau_fall_s,
+        clip=params.clip_m,
+        jump=params.jump_m,
+        warm_s=params.warm_s,
+        counted_s=params.counted_s,
+    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 from fix_detect import T0_US, Point, cold, frame, registry, run
@@ -183,7 +184,7 @@ def test_where_a_batch_is_split_changes_no_signal(quantity):
         last_s = max(at.values())
         cuts = sorted(data.draw(st.sets(st.integers(0, len(readings)), max_size=6)))
         places = [0, *cuts, len(readings)]
-        pieces = [readings[a:b] for a, b in zip(places, places[1:], strict=False)]
+        pieces = [readings[a:b] for a, b in pairwise(places)]
         whole = run(cold(known), [frame(readings, received_s=last_s)])
         split = run(cold(known), [frame(piece, received_s=last_s) for piece in pieces])
         assert sorted(s.id for s in whole) == sorted(s.id for s in split)
