@@ -2,8 +2,9 @@
 
 Fire signature: none needed: a flue that leaks, a brazier indoors, a generator, or a fire next door.
 It kills asleep, so dose counts and not the level alone.
-Misses: under 30 ppm, for however long; what came before a data gap of over 30 min but half of it is
-forgotten within three hours; one reading, however high, until a second one confirms it.
+Misses: under 30 ppm, for however long; one reading, however high, until a second one confirms it;
+what was breathed in a data gap; and, where the process starts without a snapshot, more than half an
+hour before it.
 Source: EN 50291-1: 50 ppm alarm between 60 and 90 min, 100 ppm between 10 and 40 min, 300 ppm
 within 3 min, and none at 30 ppm before 120 min. Each point below lies in its window; between and
 beyond them time to alarm is straight over level in logarithms, as poisoning is.
@@ -39,7 +40,7 @@ NAME = "co_people"
 VERSION = 1
 LANE = Lane.TELEMETRY
 READS = ("co_ppm",)
-MEMORY_S = 9000
+MEMORY_S = 1800  # more would hold up every rule's warm-up, and so every fire, after an upgrade
 _FORGOTTEN = np.float32(0.01)  # a dose that is none: the point needs no look any more
 COLUMNS: tuple[Column, ...] = (*level.columns("early", "alarm"), Column("dose", "float32"))
 

@@ -30,7 +30,7 @@ NAME = "pressure"
 VERSION = 1
 LANE = Lane.TELEMETRY
 READS = ("pressure_kpa",)
-MEMORY_S = 7200
+MEMORY_S = 1800
 COLUMNS: tuple[Column, ...] = level.columns("early", "alarm")
 
 

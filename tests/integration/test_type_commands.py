@@ -37,9 +37,10 @@ key,carrier,type,area
 r1,gateway,acme.room,b1-f3
 r2,gateway,acme.room,b2
 """
-RISE, FIXED, DIRECT = (
+RISE, FIXED, FAULT, DIRECT = (
     "heat_rise: A temperature rises over its own slow baseline",
     "heat_fixed: A temperature no certified heat detector of the class may ignore, in two samples",
+    "sensor_fault: A thermometer that says what no air does: flickering up and down, or polar cold",
     "direct: The device itself says alarm",
 )
 
@@ -87,6 +88,7 @@ def test_a_new_type_a_changed_one_and_one_that_is_as_it_was(office):
         "  points     + temperature_c",
         f"  detectors  + {FIXED}",
         f"             + {RISE}",
+        f"             + {FAULT}",
     ]
     counts = "1 new, 0 changed, 0 unchanged; 0 points begin, 0 end"
     assert said.splitlines() == [*shown, f"{counts}; dry run, nothing is changed"]
