@@ -20,13 +20,13 @@ from ingest import rejects
 from sizao import frame, signal
 from sizao.kafka import Incoming
 from sizao.signal import MINUTE_US, Kind, Signal, Tier
-from sizao.topics import ALARMS, INCIDENTS, READINGS, REJECTS, SIGNALS
+from sizao.topics import ALARMS, CONDITIONS, INCIDENTS, READINGS, REJECTS, SIGNALS
 
 Wrong = list[str]
 
 
 def _signals(world: World) -> Iterator[tuple[Incoming, Signal]]:
-    for one in world.log.all(SIGNALS):
+    for one in world.log.all(SIGNALS, CONDITIONS):
         yield one, signal.decode(one.value, one.headers)
 
 
