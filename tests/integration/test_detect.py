@@ -186,7 +186,7 @@ def count_of(service, name, **labels):
 
 
 def started(config) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", START, "--config", str(config)])
+    return subprocess.Popen([sys.executable, "-c", START, "detect", "--config", str(config)])
 
 
 async def told_at_least(reader, count) -> None:
