@@ -27,6 +27,7 @@ from detectors.rule import (
     Finding,
     Points,
     Rule,
+    Tick,
     empty_block,
     key_of,
     late_of,
@@ -144,6 +145,7 @@ class State:
     setup: Setup
     rules: tuple[Rule, ...]
     groups: tuple[Group, ...]
+    ticks: tuple[tuple[Rule, Tick], ...]  # the rules that judge time passing
     view: View
     points: Points
     readers: npt.NDArray[np.uint32]  # by slot, a bit for each group that reads its quantity
@@ -175,6 +177,7 @@ def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
         setup=setup,
         rules=rules,
         groups=groups,
+        ticks=tuple((rule, tick) for rule in rules if (tick := tick_of(rule)) is not None),
         view=view,
         blocks={},
         heard_us=dict.fromkeys(setup.writers.get(lane, ()), 0),
@@ -266,12 +269,10 @@ def _advance(state: State, frame: Frame) -> None:
 
 def _tick(state: State) -> list[Signal]:
     found: list[Signal] = []
-    for rule in state.rules:
-        tick = tick_of(rule)
-        if tick is not None:
-            block, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
-            said = tick(block, params, state.clock_us, state.points)
-            found += [_signal(state, rule, finding, state.clock_us) for finding in said]
+    for rule, tick in state.ticks:
+        block, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
+        said = tick(block, params, state.clock_us, state.points)
+        found += [_signal(state, rule, finding, state.clock_us) for finding in said]
     return found
 
 
