@@ -15,7 +15,7 @@ Early, kind fault: both counters at 1.5 or above ("flickering"), or two readings
 degC ("impossible"). Over when neither holds, with both counters under half the limit, for 30 min.
 Late readings say nothing.
 
-Worked example: 20, 40, 20, 40, 20 degC, 10 s apart: up 1.98, down 1.99 at the fifth: early. 20, 40,
+Worked example: 20, 40, 20, 40, 20 degC, 10 s apart: up 1.96, down 1.98 at the fifth: early. 20, 40,
 60, 90, 120, 100, 80 (a fire, put out): up 1, down 1, nothing.
 """
 
