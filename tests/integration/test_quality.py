@@ -275,7 +275,6 @@ async def test_killed_at_any_point_it_counts_everything_once_and_says_what_stays
 
 
 async def begun(place):
-    """An archive as a process of its own, its words behind those of the one before."""
     with place.config.with_name("archive.log").open("a", encoding="utf-8") as log:
         return await asyncio.create_subprocess_exec(
             sys.executable, "-c", RUN, str(place.config), stderr=log
