@@ -69,7 +69,7 @@ def _batches(seconds: float, columns: float, packed: float) -> tuple[Step, ...]:
 
 _SMALL = Size(sensors=3_000, connections=200, gateways=10)
 _MIDDLE = Size(sensors=20_000, connections=1_000, gateways=400)
-_WHOLE = Size(sensors=280_000, connections=1_000, gateways=1_100, lone=10_000)
+_WHOLE = Size(sensors=50_000, connections=1_000, gateways=400, lone=10_000)
 _SLOPE_RATES = (10_000.0, 20_000.0, 30_000.0)
 
 PROFILES = {

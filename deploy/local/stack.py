@@ -237,6 +237,7 @@ class Stack:
 
         async def merge() -> int:
             async with connected(self.database(), "register") as connection:
+                await connection.execute("SET statement_timeout = '180s'")  # 400,000 in the bench
                 return await apply(connection, change, cause=cause, partitions=PARTITIONS_DEFAULT)
 
         generation = asyncio.run(merge())
