@@ -326,9 +326,14 @@ class Archive:
         return await self._store.store(self._batch.moves(), some, careful=careful)
 
     def _stepped(self) -> None:
-        """The server has answered one of several steps."""
-        self._storing.moved()
-        self._storing.begin()
+        """The server has answered one of several steps.
+
+        Roll-ups and repairs use the same connection outside of an attempt; begun there, the wait
+        never ended, and an archive that had nothing to store for 15 s was taken for stuck.
+        """
+        if self._storing.waiting_since_s is not None:
+            self._storing.moved()
+            self._storing.begin()
 
     async def _read_probe(self) -> None:
         """For the watchdog: returns only if there is something to read that we do not get."""
