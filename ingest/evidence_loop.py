@@ -37,7 +37,7 @@ _RECORDS_MAX = 500
 _AGAIN_S = 5.0
 _EXPIRE_EACH_S = 600.0
 _EXPIRED_MAX = 20  # incidents of a transaction: each may have millions of rows
-_SLICES_MAX = 60  # of a turn, before transitions are looked for again
+_TURN_S = 60.0  # then transitions are looked for again, and old evidence
 _SLICE_US = 60 * _SECOND_US  # of arrivals: 2.4 million readings at 40,000 a second
 _REST, _REST_S_MAX = 3.0, 30.0
 """After each slice, times what it took: three quarters of the time the database is for others."""
@@ -190,7 +190,8 @@ class Evidence:
     async def _turn(self) -> bool:
         """Copy what has come since; True where more is waiting already."""
         unfinished = partial(self._store.copying, self._section.late_min * _MINUTE_US)
-        for _ in range(_SLICES_MAX):
+        until_s = clock.monotonic_s() + _TURN_S
+        while clock.monotonic_s() < until_s:
             windows = await self._patiently(unfinished)
             stored_us = await self._patiently(self._store.stored_us)
             now_us = clock.now_us()
