@@ -188,14 +188,15 @@ class Quality:
             now_s = clock.monotonic_s()
             if records:
                 heard_s = now_s
-            elif now_s - heard_s > self._section.flush_s:
-                raise Retriable("nothing came for a whole flush; a new reader looks again")
+            silent = now_s - heard_s > self._section.flush_s
             await self._take(state, records)
             full = len(state.rejects) > _REJECTS_MAX or state.closed
-            if full or clock.monotonic_s() >= due_s:
+            if full or silent or clock.monotonic_s() >= due_s:
                 await self._flush(state)
                 await self._judge(state)
                 due_s = clock.monotonic_s() + self._section.flush_s
+            if silent:  # only now: else what came last was never judged, reader after reader
+                raise Retriable("nothing came for a whole flush; a new reader looks again")
 
     async def _take(self, state: State, records: Sequence[Incoming]) -> None:
         turn = 0
