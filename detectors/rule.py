@@ -36,10 +36,17 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
-    """What the registry says about each slot of a fold, as far as rules may use it."""
+    """What the registry says about each slot of a fold, as far as rules may use it.
+
+    `device`, `area`, `site`: registry ids. `area` is the smallest that the device stands in: two
+    devices of one area are neighbours; where it is the site itself, nobody said more.
+    """
 
     quantity: npt.NDArray[np.int16]
     heat_limit_c: npt.NDArray[np.float32]
+    device: npt.NDArray[np.int32]
+    area: npt.NDArray[np.int32]
+    site: npt.NDArray[np.int32]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -34,10 +34,10 @@ from detectors.rule import (
     move_block,
     tick_of,
 )
+from detectors.tables import ELSEWHERE, UNKNOWN, Group, groups_of, tables_of
 from detectors.waiting import Waiting
 from sizao import units
 from sizao.frame import Frame
-from sizao.limits import STATIC_MINIMUM_C
 from sizao.registry.model import View
 from sizao.signal import Signal, Subject, SubjectType, make
 from sizao.units import Lane
@@ -52,9 +52,6 @@ FUTURE_US = 3600 * SECOND_US
 FEATURES = "features@1"
 """Name of the block that all heat rules share."""
 
-_UNKNOWN, _ELSEWHERE = -2, -1
-_GROUPS_MAX = 32  # bits of State.readers
-_CODES = 1 << 15  # the registry's smallint: a newer program may have registered more than we know
 _LOW_HIGH = np.full((2, max(units.BY_CODE) + 1), np.nan, np.float32)
 for _quantity in units.QUANTITIES:
     _LOW_HIGH[:, _quantity.code] = _quantity.minimum, _quantity.maximum
@@ -99,28 +96,6 @@ def setup_of(rules: Sequence[Rule], bridges: Sequence[str] = ()) -> Setup:
     telemetry = tuple(f"{bridge}.{Lane.TELEMETRY}" for bridge in bridges)
     writers = {Lane.ALARM: alarm, Lane.TELEMETRY: alarm + telemetry}
     return Setup(rules=tuple(rules), params=params, writers=writers)
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Rules of a fold that read the same quantities. `reads`: by code; `heat`: they get Heat."""
-
-    rules: tuple[Rule, ...]
-    reads: npt.NDArray[np.bool_]
-    heat: bool
-
-
-def _groups(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
-    apart: dict[frozenset[str], list[Rule]] = {}
-    for rule in rules:
-        apart.setdefault(frozenset(rule.READS), []).append(rule)
-    groups = []
-    for quantities, readers in apart.items():
-        reads = np.zeros(_CODES, np.bool_)
-        reads[[units.BY_NAME[name].code for name in quantities]] = True
-        groups += [Group(tuple(readers), reads, quantities == {features.QUANTITY})]
-    assert len(groups) <= _GROUPS_MAX
-    return tuple(groups)
 
 
 class Last(NamedTuple):
@@ -170,7 +145,7 @@ class State:
 def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
     """A cold fold."""
     rules = setup.of(lane)
-    groups = _groups(rules)
+    groups = groups_of(rules)
     state = State(
         lane=lane,
         partition=partition,
@@ -181,7 +156,7 @@ def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
         view=view,
         blocks={},
         heard_us=dict.fromkeys(setup.writers.get(lane, ()), 0),
-        **_tables(lane, partition, view, groups),
+        **tables_of(lane, partition, view, groups),
     )
     for key, columns in columns_of(state).items():
         state.blocks[key] = empty_block(columns, state.slots)
@@ -196,30 +171,10 @@ def columns_of(state: State) -> dict[str, tuple[Any, ...]]:
     return wanted
 
 
-def _tables(lane: Lane, partition: int, view: View, groups: tuple[Group, ...]) -> dict[str, Any]:
-    fold = view.fold(lane, partition)
-    quantity = view.point_quantity[fold.point].astype(np.int16)
-    heat_class = view.device_heat_class[view.point_device[fold.point]]
-    # A newer program may have registered a class that we do not know: 0 has the lowest limit.
-    heat_class = np.where(heat_class.view(np.uint32) < len(STATIC_MINIMUM_C), heat_class, 0)
-    readers = np.zeros(len(quantity), np.uint32)
-    for place, group in enumerate(groups):
-        readers |= np.left_shift(group.reads[quantity], place, dtype=np.uint32)
-    return {
-        "points": Points(quantity=quantity, heat_limit_c=STATIC_MINIMUM_C[heat_class]),
-        "readers": readers,
-        "all_judged": bool(readers.all()),
-        "point": fold.point,
-        "lookup": np.append(
-            np.where(view.point_device > 0, fold.slot, np.int32(_UNKNOWN)), np.int32(_UNKNOWN)
-        ),
-    }
-
-
 def adopt(state: State, view: View) -> None:
     """Go on with a newer generation: every point keeps its state, new ones are untouched."""
     old = state.point
-    for name, item in _tables(state.lane, state.partition, view, state.groups).items():
+    for name, item in tables_of(state.lane, state.partition, view, state.groups).items():
         setattr(state, name, item)
     state.view = view
     if not np.array_equal(state.point, old):
@@ -313,8 +268,8 @@ def _known(state: State, frame: Frame) -> Rows:
     keep: Array | None = None
     if int(slot.min()) < 0:
         keep = slot >= 0
-        state.discards[Discard.ELSEWHERE] += int(np.count_nonzero(slot == _ELSEWHERE))
-        refused = state.waiting.put(frame, slot == _UNKNOWN)
+        state.discards[Discard.ELSEWHERE] += int(np.count_nonzero(slot == ELSEWHERE))
+        refused = state.waiting.put(frame, slot == UNKNOWN)
         if refused:
             state.discards[Discard.UNKNOWN_FULL] += refused
     if not state.all_judged:

@@ -43,21 +43,25 @@ def quantity_of(rule):
     return "fire_state" if rule.LANE is Lane.ALARM else rule.READS[0]
 
 
-def points_of(rule):
+def two_points(quantity):
     return Points(
-        quantity=np.array([BY_NAME[quantity_of(rule)].code] * 2, np.int16),
+        quantity=np.array([BY_NAME[quantity].code] * 2, np.int16),
         heat_limit_c=np.array([54.0, 54.0], np.float32),
+        device=np.array([1, 2], np.int32),
+        area=np.array([3, 3], np.int32),
+        site=np.array([2, 2], np.int32),
     )
+
+
+def points_of(rule):
+    return two_points(quantity_of(rule))
 
 
 def known_by(rule):
     return registry([Point(1, quantity_of(rule)), Point(2, quantity_of(rule))])
 
 
-POINTS = Points(
-    quantity=np.array([BY_NAME["temperature_c"].code] * 2, np.int16),
-    heat_limit_c=np.array([54.0, 54.0], np.float32),
-)
+POINTS = two_points("temperature_c")
 
 
 def rows_of(values, at_s=0.0):

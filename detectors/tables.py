@@ -1,0 +1,75 @@
+"""What a fold looks up by slot: who reads a point, and what the registry says of it.
+
+Made anew at each generation of the registry, and not part of a snapshot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from detectors import features
+from detectors.rule import Points, Rule
+from sizao import units
+from sizao.limits import STATIC_MINIMUM_C
+from sizao.registry.model import View
+from sizao.units import Lane
+
+UNKNOWN, ELSEWHERE = -2, -1
+"""Slots of points that the registry does not know, and of those of another fold."""
+_GROUPS_MAX = 32  # bits of `readers`
+_CODES = 1 << 15  # the registry's smallint: a newer program may have registered more than we know
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules of a fold that read the same quantities. `reads`: by code; `heat`: they get Heat."""
+
+    rules: tuple[Rule, ...]
+    reads: npt.NDArray[np.bool_]
+    heat: bool
+
+
+def groups_of(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
+    """Rules by what they read."""
+    apart: dict[frozenset[str], list[Rule]] = {}
+    for rule in rules:
+        apart.setdefault(frozenset(rule.READS), []).append(rule)
+    groups = []
+    for quantities, readers in apart.items():
+        reads = np.zeros(_CODES, np.bool_)
+        reads[[units.BY_NAME[name].code for name in quantities]] = True
+        groups += [Group(tuple(readers), reads, quantities == {features.QUANTITY})]
+    assert len(groups) <= _GROUPS_MAX
+    return tuple(groups)
+
+
+def tables_of(lane: Lane, partition: int, view: View, groups: tuple[Group, ...]) -> dict[str, Any]:
+    """Fields of the fold's `State`, by name."""
+    fold = view.fold(lane, partition)
+    quantity = view.point_quantity[fold.point].astype(np.int16)
+    device = view.point_device[fold.point]
+    heat_class = view.device_heat_class[device]
+    # A newer program may have registered a class that we do not know: 0 has the lowest limit.
+    heat_class = np.where(heat_class.view(np.uint32) < len(STATIC_MINIMUM_C), heat_class, 0)
+    readers = np.zeros(len(quantity), np.uint32)
+    for place, group in enumerate(groups):
+        readers |= np.left_shift(group.reads[quantity], place, dtype=np.uint32)
+    return {
+        "points": Points(
+            quantity=quantity,
+            heat_limit_c=STATIC_MINIMUM_C[heat_class],
+            device=device,
+            area=view.device_area[device],
+            site=view.point_site[fold.point],
+        ),
+        "readers": readers,
+        "all_judged": bool(readers.all()),
+        "point": fold.point,
+        "lookup": np.append(
+            np.where(view.point_device > 0, fold.slot, np.int32(UNKNOWN)), np.int32(UNKNOWN)
+        ),
+    }
