@@ -38,12 +38,14 @@ class Column:
 class Points:
     """What the registry says about each slot of a fold, as far as rules may use it.
 
+    `static_only`: a heat class with suffix S, whose rise or rate says nothing (`sizao.limits`).
     `device`, `area`, `site`: registry ids. `area` is the smallest that the device stands in: two
     devices of one area are neighbours; where it is the site itself, nobody said more.
     """
 
     quantity: npt.NDArray[np.int16]
     heat_limit_c: npt.NDArray[np.float32]
+    static_only: npt.NDArray[np.bool_]
     device: npt.NDArray[np.int32]
     area: npt.NDArray[np.int32]
     site: npt.NDArray[np.int32]

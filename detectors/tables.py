@@ -14,7 +14,7 @@ import numpy.typing as npt
 from detectors import features
 from detectors.rule import Points, Rule
 from sizao import units
-from sizao.limits import STATIC_MINIMUM_C
+from sizao.limits import STATIC_MINIMUM_C, STATIC_ONLY
 from sizao.registry.model import View
 from sizao.units import Lane
 
@@ -62,6 +62,7 @@ def tables_of(lane: Lane, partition: int, view: View, groups: tuple[Group, ...])
         "points": Points(
             quantity=quantity,
             heat_limit_c=STATIC_MINIMUM_C[heat_class],
+            static_only=STATIC_ONLY[heat_class],
             device=device,
             area=view.device_area[device],
             site=view.point_site[fold.point],

@@ -20,7 +20,7 @@ from ingest.device_types.schema import DeviceType, Format
 from ingest.draft import Draft
 from ingest.positions import Positions
 from ingest.sheet import Layout, Sheet
-from sizao.limits import HEAT_CLASSES, class_code
+from sizao.limits import HEAT_CLASSES, HEAT_CLASSES_TEXT, class_code
 from sizao.registry.model import LifeState, Mark, View
 from sizao.registry.write import CarrierRow, Change, DeviceRow
 from sizao.units import GASES
@@ -180,12 +180,12 @@ def _check_heat(sheet: Sheet, known: Known, old: Sequence[DeviceRow | None]) -> 
             kept = before is not None and before.device_type == name and before.heat_class
             if kind.heat_detector and not kept:
                 text = f"missing: {name} is a heat detector, expected its class on the label"
-                sheet.faults.add(place, "heat_class", f"{text}, {_classes()}")
+                sheet.faults.add(place, "heat_class", f"{text}, {HEAT_CLASSES_TEXT}")
         elif "temperature_c" not in kind.quantities:
             text = f"got {cell!r}, expected none: {name} measures no temperature"
             sheet.faults.add(place, "heat_class", text)
         elif _class_of(cell) is None:
-            sheet.faults.add(place, "heat_class", f"got {cell!r}, expected {_classes()}")
+            sheet.faults.add(place, "heat_class", f"got {cell!r}, expected {HEAT_CLASSES_TEXT}")
 
 
 def _check_gas(sheet: Sheet, known: Known, old: Sequence[DeviceRow | None]) -> None:
@@ -201,10 +201,6 @@ def _check_gas(sheet: Sheet, known: Known, old: Sequence[DeviceRow | None]) -> N
             if not kept:
                 text = f"missing: {name} is a gas detector, expected the gas on its label"
                 sheet.faults.add(place, "gas", f"{text}, {expected.removeprefix('expected ')}")
-
-
-def _classes() -> str:
-    return f"one of {', '.join(HEAT_CLASSES[1:])} (R or S may follow)"
 
 
 def _class_of(cell: str) -> int | None:

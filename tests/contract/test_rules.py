@@ -47,6 +47,7 @@ def two_points(quantity):
     return Points(
         quantity=np.array([BY_NAME[quantity].code] * 2, np.int16),
         heat_limit_c=np.array([54.0, 54.0], np.float32),
+        static_only=np.zeros(2, np.bool_),
         device=np.array([1, 2], np.int32),
         area=np.array([3, 3], np.int32),
         site=np.array([2, 2], np.int32),

@@ -186,8 +186,8 @@ async def test_a_new_version_of_a_type_adds_and_ends_points(connection):
         (Change(devices=[DeviceRow("x", "gateway", "heat", "room", lat=91.0)]), "not WGS 84"),
         (Change(devices=[DeviceRow("x", "gateway", "heat", "room", state="on")]), "state on"),
         (
-            Change(devices=[DeviceRow("x", "gateway", "heat", "room", heat_class=9)]),
-            "heat class 9: expected 0 to 8",
+            Change(devices=[DeviceRow("x", "gateway", "heat", "room", heat_class=17)]),
+            "heat class 17: expected 0 to 16",
         ),
         (Change(devices=[DeviceRow("x", "gateway", "heat", "room", heat_class=-1)]), "class -1"),
         (

@@ -81,6 +81,9 @@ def test_heat_classes():
     assert limits.class_code("A1") == limits.class_code("a1r") == 1
     assert limits.STATIC_MINIMUM_C[limits.class_code("BS")] == 69.0
     assert limits.STATIC_MINIMUM_C[limits.class_code("")] == 54.0
-    for wrong in ("H", "R", "A3", "57"):
+    assert limits.STATIC_ONLY.tolist() == [name.endswith("S") for name in limits.HEAT_CLASSES]
+    assert limits.class_code("b") == 3  # codes are stored: they never move
+    assert limits.HEAT_CLASSES[limits.class_code("GS")] == "GS"
+    for wrong in ("H", "R", "S", "A1RS", "A3", "57"):
         with pytest.raises(ValueError, match="expected one of A1"):
             limits.class_code(wrong)
