@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from detectors import rules, state
 from detectors.detect import body
-from detectors.evaluation import evaluate, protocol, report
+from detectors.evaluation import conformance, evaluate, protocol, report
 from detectors.settings import DetectSection, DetectSettings
 from sizao import service
 from sizao.errors import BadInput
@@ -80,3 +80,9 @@ def evaluate_command(
     if html is not None:
         html.write_text(report.html(result, trials), "utf-8")
     typer.echo(json.dumps(result, indent=1, allow_nan=False) if as_json else report.text(result))
+
+
+@app.command("conformance")
+def conformance_command() -> None:
+    """The EN 54-5 ramps through the shipped rules: the table of docs/en54-5.md."""
+    typer.echo(conformance.markdown(conformance.table(state.setup_of(rules.discover()))))

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sizao.errors import BadInput
+from sizao.limits import HEAT_CLASSES_TEXT, class_code
 
 KINDS = ("fire", "quiet", "nuisance")
 READINGS, ABOUT, DEVICES, EVENTS = "readings.parquet", "pack.json", "devices.csv", "events.csv"
@@ -33,12 +34,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One line of devices.csv; `note` decides how it counts."""
+    """One line of devices.csv; `note` decides how it counts. `heat_class`: `limits.class_code`."""
 
     name: str
     zone: str
     room: str
     note: str
+    heat_class: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +198,11 @@ def _devices(file: Path) -> dict[str, Device]:
             _refuse(file, place, name, "a device name that no line before has")
         if row["height_m"]:
             _number(file, place, row["height_m"], "height_m in metres, or nothing")
-        found[name] = Device(name, row["zone"], row["room"], row["note"])
+        try:
+            heat_class = class_code(row.get("heat_class", ""))
+        except ValueError:
+            _refuse(file, place, row["heat_class"], f"heat_class {HEAT_CLASSES_TEXT}, or nothing")
+        found[name] = Device(name, row["zone"], row["room"], row["note"], heat_class)
     return found
 
 

@@ -69,13 +69,14 @@ class _Street:
             })  # fmt: skip
         return self.areas[key]
 
-    def device(self, test: str, name: str, area: int, site: int) -> int:
+    def device(self, test: str, name: str, area: int, site: int, heat_class: int) -> int:
         if (test, name) not in self.devices:
             self.devices[test, name] = index = len(self.devices) + 1
             self.rows["device"].append({
                 "id": index, "key": f"{test}/{name}", "carrier": 0, "device_type": 0,
-                "area": area, "site": site, "heat_class": 0, "gas": 0, "mark": Mark.REAL.value,
-                "state": LifeState.IN_SERVICE.value, "lon": float("nan"), "lat": float("nan"),
+                "area": area, "site": site, "heat_class": heat_class, "gas": 0,
+                "mark": Mark.REAL.value, "state": LifeState.IN_SERVICE.value,
+                "lon": float("nan"), "lat": float("nan"),
             })  # fmt: skip
         return self.devices[test, name]
 
@@ -86,9 +87,10 @@ def registry_of(pack: Pack, channels: Sequence[Channel]) -> tuple[Registry, _Str
     top = street.area((), 0, LEVELS[0])
     for index, channel in enumerate(channels):
         site = street.area((channel.test,), top, "site")
-        zone_name = pack.devices[channel.device].zone
+        known_as = pack.devices[channel.device]
+        zone_name = known_as.zone
         zone = street.area((channel.test, zone_name), site, "zone") if zone_name else site
-        device = street.device(channel.test, channel.device, zone, site)
+        device = street.device(channel.test, channel.device, zone, site, known_as.heat_class)
         quantity = BY_NAME[channel.quantity].code
         street.rows["point"].append(
             {"id": index + 1, "device": device, "quantity": quantity, "site": site, "partition": 0}
