@@ -37,7 +37,7 @@ check: ## ruff, mypy, import laws, layout
 bench: ## the benchmarks; JSON under build/bench/ (PROFILE=quick, default or full)
 	@$(SETUP) run
 	@$(PYTHON) -m deploy.local.bench --profile $(or $(PROFILE),default)
-	@if [ "$(PROFILE)" != quick ]; then $(PYTHON) -m deploy.local.bench_registry; fi
+	@if [ "$(PROFILE)" != quick ]; then $(PYTHON) -m deploy.local.bench_detect && $(PYTHON) -m deploy.local.bench_registry; fi
 
 chaos: ## the long fault runs; summaries under build/chaos/ (SEED=17 draws others)
 	@$(SETUP) test
