@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from detectors.parameters import taken
 from detectors.rule import Rule
 from detectors.rules import discover
-from sizao.registry.write import DetectorRow
+from sizao.registry.write import DetectorRow, TakenRow
 from sizao.units import BY_NAME
 
 
@@ -17,6 +18,18 @@ def rows() -> list[DetectorRow]:
             lane=rule.LANE.value,
             quantities=sorted(BY_NAME[name].code for name in rule.READS),
             purpose=purpose(rule),
+            parameters=[
+                TakenRow(
+                    name=one.name,
+                    shipped=one.shipped,
+                    low=one.bound.low,
+                    high=one.bound.high,
+                    whole=one.whole,
+                    unit=one.unit,
+                    reason=one.bound.reason,
+                )
+                for one in taken(rule).values()
+            ],
         )
         for rule in discover()
     ]

@@ -133,6 +133,17 @@ class LateHeat:
     newest_c: Float32s
     newest_us: Int64s
 
+    def only(self, index: Array) -> LateHeat:
+        """The rows at `index`."""
+        return LateHeat(
+            self.slot[index],
+            self.event_us[index],
+            self.flags[index],
+            self.x_c[index],
+            self.newest_c[index],
+            self.newest_us[index],
+        )
+
 
 def split(block: Block, rows: Rows) -> tuple[Rows, LateHeat | None, int]:
     """Rows in order, late rows, and how many were dropped as said twice: of equal event time, or

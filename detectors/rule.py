@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,17 @@ class Column:
     name: str
     dtype: str
     fill: float = 0
+
+
+class Bound(NamedTuple):
+    """Between what a person may set a parameter, and why; equal ends: it stays as shipped.
+
+    The rule must still find a fire with every parameter at its worst end (a contract test).
+    """
+
+    low: float
+    high: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +87,10 @@ class Rule(Protocol):
     smoke or CO changes nothing here, and features that several rules share go into `features.py`.
 
     A module may also define `late(block, params, rows, points)` for temperatures older than the
-    newest of their point (features.LateHeat), and `tick(block, params, clock_us, points)` for what
-    ends by the log's clock; see `late_of`, `tick_of`.
+    newest of their point (features.LateHeat), and `tick(block, params, clock_us, points, slots)`
+    for what ends by the log's clock, at `slots` or, where that is None, at all; see `late_of`,
+    `tick_of`. `BOUNDS` says between what its parameters may be set, but for those of a name that
+    rules share (detectors/parameters.py); one that has no bounds stays as shipped.
     """
 
     NAME: str
@@ -93,11 +106,11 @@ class Rule(Protocol):
         ...
 
 
-Late = Callable[[Block, Any, Any, Points], list[Finding]]
-Tick = Callable[[Block, Any, int, Points], list[Finding]]
+Judge = Callable[[Block, Any, Any, Points], list[Finding]]
+Tick = Callable[[Block, Any, int, Points, Array | None], list[Finding]]
 
 
-def late_of(rule: Rule) -> Late | None:
+def late_of(rule: Rule) -> Judge | None:
     """The rule's judgement of late readings, if it has one."""
     return getattr(rule, "late", None)
 

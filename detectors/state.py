@@ -25,6 +25,7 @@ from detectors.rule import (
     Array,
     Block,
     Finding,
+    Judge,
     Points,
     Rule,
     Tick,
@@ -34,6 +35,7 @@ from detectors.rule import (
     move_block,
     tick_of,
 )
+from detectors.sets import Set, Sets
 from detectors.tables import ELSEWHERE, UNKNOWN, Group, groups_of, tables_of
 from detectors.waiting import Waiting
 from sizao import units
@@ -123,6 +125,7 @@ class State:
     ticks: tuple[tuple[Rule, Tick], ...]  # the rules that judge time passing
     view: View
     points: Points
+    sets: Sets  # parameters in force
     readers: npt.NDArray[np.uint32]  # by slot, a bit for each group that reads its quantity
     all_judged: bool  # every slot has one
     point: npt.NDArray[np.int32]  # registry id by slot
@@ -156,7 +159,7 @@ def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
         view=view,
         blocks={},
         heard_us=dict.fromkeys(setup.writers.get(lane, ()), 0),
-        **tables_of(lane, partition, view, groups),
+        **tables_of(lane, partition, view, groups, setup.params),
     )
     for key, columns in columns_of(state).items():
         state.blocks[key] = empty_block(columns, state.slots)
@@ -174,7 +177,8 @@ def columns_of(state: State) -> dict[str, tuple[Any, ...]]:
 def adopt(state: State, view: View) -> None:
     """Go on with a newer generation: every point keeps its state, new ones are untouched."""
     old = state.point
-    for name, item in tables_of(state.lane, state.partition, view, state.groups).items():
+    fresh = tables_of(state.lane, state.partition, view, state.groups, state.setup.params)
+    for name, item in fresh.items():
         setattr(state, name, item)
     state.view = view
     if not np.array_equal(state.point, old):
@@ -225,9 +229,10 @@ def _advance(state: State, frame: Frame) -> None:
 def _tick(state: State) -> list[Signal]:
     found: list[Signal] = []
     for rule, tick in state.ticks:
-        block, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
-        said = tick(block, params, state.clock_us, state.points)
-        found += [_signal(state, rule, finding, state.clock_us) for finding in said]
+        block = state.blocks[key_of(rule)]
+        for used, slots in state.sets.slots(rule, state.clock_us):
+            said = tick(block, used.params, state.clock_us, state.points, slots)
+            found += [_signal(state, rule, used, finding, state.clock_us) for finding in said]
     return found
 
 
@@ -241,14 +246,17 @@ def _judge(state: State, frame: Frame, received_us: int) -> list[Signal]:
         state.discards[Discard.DUPLICATE] += twice
     found: list[Signal] = []
     for each in in_order:
-        for rule, findings in _round(state, each):
-            found += [_signal(state, rule, finding, received_us) for finding in findings]
+        for rule, used, findings in _round(state, each):
+            found += [_signal(state, rule, used, finding, received_us) for finding in findings]
     return found
 
 
-def _round(state: State, rows: Rows) -> list[tuple[Rule, list[Finding]]]:
+_Said = tuple[Rule, Set, list[Finding]]
+
+
+def _round(state: State, rows: Rows) -> list[_Said]:
     """Hand each rule the rows that it reads; one whose quantity is not there costs nothing."""
-    found: list[tuple[Rule, list[Finding]]] = []
+    found: list[_Said] = []
     readers = state.readers.take(rows.slot)
     some = int(np.bitwise_or.reduce(readers))
     for place, group in enumerate(state.groups):
@@ -300,38 +308,40 @@ def _plausible(state: State, rows: Rows) -> Rows:
     return rows
 
 
-def _round_as_they_came(
-    state: State, rules: tuple[Rule, ...], rows: Rows
-) -> list[tuple[Rule, list[Finding]]]:
-    found = []
+def _round_as_they_came(state: State, rules: tuple[Rule, ...], rows: Rows) -> list[_Said]:
+    found: list[_Said] = []
     for rule in rules:
-        own, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
-        found += [(rule, rule.step(own, params, rows, state.points))]
+        found += _ask(state, rule, rule.step, rows)
     return found
 
 
-def _round_of_heat(
-    state: State, rules: tuple[Rule, ...], rows: Rows
-) -> list[tuple[Rule, list[Finding]]]:
+def _round_of_heat(state: State, rules: tuple[Rule, ...], rows: Rows) -> list[_Said]:
     block = state.blocks[FEATURES]
     ordered, late, twice = features.split(block, rows)
     if twice:
         state.discards[Discard.DUPLICATE] += twice
-    found: list[tuple[Rule, list[Finding]]] = []
+    found: list[_Said] = []
     for rule in rules if late is not None and len(late.slot) else ():
         judge = late_of(rule)
         if judge is not None:
-            own, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
-            found += [(rule, judge(own, params, late, state.points))]
+            found += _ask(state, rule, judge, late)
     if len(ordered.slot):
         heat = features.update(block, state.setup.heat, ordered)
         for rule in rules:
-            own, params = state.blocks[key_of(rule)], state.setup.params[rule.NAME]
-            found += [(rule, rule.step(own, params, heat, state.points))]
+            found += _ask(state, rule, rule.step, heat)
     return found
 
 
-def _signal(state: State, rule: Rule, finding: Finding, received_us: int) -> Signal:
+def _ask(state: State, rule: Rule, judge: Judge, rows: Any) -> list[_Said]:
+    """What a rule says, once for each set of its parameters that holds for some of the rows."""
+    block = state.blocks[key_of(rule)]
+    return [
+        (rule, used, judge(block, used.params, some, state.points))
+        for used, some in state.sets.split(rule, rows)
+    ]
+
+
+def _signal(state: State, rule: Rule, used: Set, finding: Finding, received_us: int) -> Signal:
     point = int(state.point[finding.slot])
     return make(
         rule=rule.NAME,
@@ -346,7 +356,7 @@ def _signal(state: State, rule: Rule, finding: Finding, received_us: int) -> Sig
         event_us=finding.event_us,
         received_us=received_us,
         generation=state.view.generation,
-        evidence=finding.evidence,
+        evidence=finding.evidence | {"rule_parameters": used.digest},
         late=finding.late,
         self_test=finding.self_test,
     )

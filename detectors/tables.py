@@ -5,6 +5,7 @@ Made anew at each generation of the registry, and not part of a snapshot.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 
 from detectors import features
 from detectors.rule import Points, Rule
+from detectors.sets import sets_of
 from sizao import units
 from sizao.limits import STATIC_MINIMUM_C, STATIC_ONLY
 from sizao.registry.model import View
@@ -47,8 +49,10 @@ def groups_of(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def tables_of(lane: Lane, partition: int, view: View, groups: tuple[Group, ...]) -> dict[str, Any]:
-    """Fields of the fold's `State`, by name."""
+def tables_of(
+    lane: Lane, partition: int, view: View, groups: tuple[Group, ...], params: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fields of the fold's `State`, by name; `params`: by rule, where nobody set any."""
     fold = view.fold(lane, partition)
     quantity = view.point_quantity[fold.point].astype(np.int16)
     device = view.point_device[fold.point]
@@ -67,6 +71,7 @@ def tables_of(lane: Lane, partition: int, view: View, groups: tuple[Group, ...])
             area=view.device_area[device],
             site=view.point_site[fold.point],
         ),
+        "sets": sets_of(view, device, [rule for one in groups for rule in one.rules], params),
         "readers": readers,
         "all_judged": bool(readers.all()),
         "point": fold.point,

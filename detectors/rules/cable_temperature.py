@@ -27,7 +27,7 @@ from detectors import hot, level
 from detectors.batch import Rows
 from detectors.hot import Hot
 from detectors.level import Timing
-from detectors.rule import Block, Column, Finding, Points
+from detectors.rule import Block, Bound, Column, Finding, Points
 from detectors.slow import Slow
 from sizao.signal import Kind
 from sizao.units import Lane
@@ -65,6 +65,14 @@ class Params:
     jump_k: float = 15.0
     warm_s: float = 600.0
     counted_s: float = 120.0
+
+
+BOUNDS = {
+    "early_c": Bound(45, 100, "under 45 a summer's cable; PVC ages fast above 100"),
+    "alarm_c": Bound(55, 140, "GB 14287.3: set points of 45 to 140 degC (recalled)"),
+    "rise_k": Bound(10, 50, "a load step warms by 10; a loose clamp by 50 within an hour"),
+    "rise_from_c": Bound(30, 70, "warm to the hand"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:

@@ -27,7 +27,7 @@ import numpy as np
 from detectors import level, slow
 from detectors.batch import Rows
 from detectors.level import Timing
-from detectors.rule import Block, Column, Finding, Points, number
+from detectors.rule import Block, Bound, Column, Finding, Points, number
 from detectors.slow import Slow
 from sizao.signal import Kind, Tier
 from sizao.units import Lane
@@ -60,6 +60,13 @@ class Params:
     jump_ppm: float = 30.0
     warm_s: float = 600.0
     counted_s: float = 120.0
+
+
+BOUNDS = {
+    "early_rise_ppm": Bound(5, 40, "noise of a cell; certified ones sound by 40 ppm (recalled)"),
+    "clip_ppm": Bound(1, 10, "higher, a fire drags its baseline up"),
+    "jump_ppm": Bound(10, 100, "noise is no jump; above, corrupt readings move the baseline"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:

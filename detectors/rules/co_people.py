@@ -32,7 +32,7 @@ import numpy as np
 from detectors import level
 from detectors.batch import Rows
 from detectors.level import Float32s, Ordered, Timing
-from detectors.rule import Array, Block, Column, Finding, Points, number
+from detectors.rule import Array, Block, Bound, Column, Finding, Points, number
 from sizao.signal import Kind, Tier
 from sizao.units import Lane
 
@@ -62,6 +62,20 @@ class Params:
     clear_s: int = 300
     rearm_s: int = 7200
     gap_s: int = level.GAP_S
+
+
+BOUNDS = {
+    "floor_ppm": Bound(20, 30, "EN 50291-1: 30 ppm for 120 min is no alarm; 50 is one"),
+    "low_ppm": Bound(50, 50, "a point of EN 50291-1"),
+    "low_s": Bound(3600, 5400, "EN 50291-1: 60 to 90 min"),
+    "middle_ppm": Bound(100, 100, "a point of EN 50291-1"),
+    "middle_s": Bound(600, 2400, "EN 50291-1: 10 to 40 min"),
+    "high_ppm": Bound(300, 300, "a point of EN 50291-1"),
+    "high_s": Bound(30, 180, "EN 50291-1: within 3 min"),
+    "early_dose_share": Bound(0.1, 0.9, "before the alarm"),
+    "alarm_dose_share": Bound(0.5, 1.0, "one is the norm's alarm"),
+    "decay_s": Bound(3600, 86_400, "blood forgets in hours"),
+}
 
 
 def rate_per_s(params: Params, ppm: Float32s) -> Array:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from detectors import latch
 from detectors.batch import Rows
 from detectors.latch import Latch
-from detectors.rule import Block, Column, Finding, Points
+from detectors.rule import Array, Block, Bound, Column, Finding, Points
 from sizao.frame import Flag
 from sizao.signal import DEVICE_SAYS, HOLD_S, MINUTE_US, Evidence, Phase, Tier
 from sizao.units import BY_CODE, AlarmState, Lane
@@ -53,6 +53,11 @@ class Params:
     """`hold_s`: how long a device counts as alarming after its last alarm message."""
 
     hold_s: int = HOLD_S
+
+
+BOUNDS = {
+    "hold_s": Bound(HOLD_S, HOLD_S, "the bridge says the same past Kafka"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:
@@ -115,9 +120,13 @@ def _apply(
     own.held_us[slot[ends]] = event_us[ends] - 1
 
 
-def tick(block: Block, params: Params, clock_us: int, points: Points) -> list[Finding]:
+def tick(
+    block: Block, params: Params, clock_us: int, points: Points, slots: Array | None = None
+) -> list[Finding]:
     """End the onsets whose device has been silent for `hold_s`."""
     busy = np.flatnonzero(block["busy"])
+    if slots is not None:
+        busy = np.intersect1d(busy, slots, assume_unique=True)
     found: list[Finding] = []
     if not len(busy):
         return found

@@ -24,7 +24,7 @@ from functools import lru_cache
 from detectors import level
 from detectors.batch import Rows
 from detectors.level import Limit, Timing
-from detectors.rule import Block, Column, Finding, Points
+from detectors.rule import Block, Bound, Column, Finding, Points
 from sizao.signal import Kind, Tier
 from sizao.units import Lane
 
@@ -48,6 +48,13 @@ class Params:
     rearm_s: int = level.PATIENT_S
     gap_s: int = level.PATIENT_S
     late_apart_s: int = 7200
+
+
+BOUNDS = {
+    "samples_count": Bound(1, 2, "the detector has its own delay; two where one flickers"),
+    "early_lel_pct": Bound(3, 25, "GB 15322: low set point of 5 to 25 %LEL (recalled)"),
+    "alarm_lel_pct": Bound(10, 50, "EN 60079-29: high set point of 50 %LEL at most (recalled)"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:

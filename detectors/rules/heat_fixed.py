@@ -25,7 +25,7 @@ import numpy as np
 from detectors import latch
 from detectors.features import Heat, LateHeat, delivered_again
 from detectors.latch import Judged
-from detectors.rule import Array, Block, Column, Finding, Points, number
+from detectors.rule import Array, Block, Bound, Column, Finding, Points, number
 from sizao.frame import Flag
 from sizao.limits import CLEAR_BELOW_K, CLEAR_S, REARM_S, SAMPLES_COUNT, STATIC_MINIMUM_C
 from sizao.signal import Evidence, Kind, Phase, Tier
@@ -58,6 +58,14 @@ class Params:
     clear_s: int = CLEAR_S
     rearm_s: int = REARM_S
     late_apart_s: int = 7200
+
+
+BOUNDS = {
+    "samples_count": Bound(SAMPLES_COUNT, SAMPLES_COUNT, "the bridge says the same past Kafka"),
+    "clear_below_limit_k": Bound(CLEAR_BELOW_K, CLEAR_BELOW_K, "as samples_count"),
+    "clear_s": Bound(CLEAR_S, CLEAR_S, "as samples_count"),
+    "rearm_s": Bound(REARM_S, REARM_S, "as samples_count"),
+}
 
 
 def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Finding]:

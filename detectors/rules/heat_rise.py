@@ -28,7 +28,7 @@ import numpy as np
 from detectors import latch
 from detectors.features import Heat
 from detectors.latch import Event, Judged
-from detectors.rule import Array, Block, Column, Finding, Points, number
+from detectors.rule import Array, Block, Bound, Column, Finding, Points, number
 from sizao.frame import Flag
 from sizao.signal import Evidence, Kind, Tier
 from sizao.units import Lane
@@ -60,6 +60,13 @@ class Params:
     clear_share: float = 0.5
     clear_s: int = 180
     rearm_s: int = 7200
+
+
+BOUNDS = {
+    "early_rise_k": Bound(2, 8, "rooms do 2 K a day by themselves; 8.3 K/min is rate-of-rise"),
+    "alarm_rise_k": Bound(4, 12, "under 4 steam and ovens; a class A1 head sounds by 20 to 45 K"),
+    "alarm_samples_count": Bound(1, 2, "one may be corrupt; no latch counts further than two"),
+}
 
 
 def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Finding]:

@@ -22,7 +22,7 @@ from functools import lru_cache
 from detectors import level
 from detectors.batch import Rows
 from detectors.level import Limit, Timing
-from detectors.rule import Block, Column, Finding, Points
+from detectors.rule import Block, Bound, Column, Finding, Points
 from sizao.signal import Kind, Tier
 from sizao.units import Lane
 
@@ -46,6 +46,13 @@ class Params:
     rearm_s: int = level.PATIENT_S
     gap_s: int = level.PATIENT_S
     late_apart_s: int = 7200
+
+
+BOUNDS = {
+    "early_kpa": Bound(50, 1600, "hydrant mains to high-rise sprinklers"),
+    "alarm_kpa": Bound(20, 1200, "under 20 nothing comes out"),
+    "clear_above_kpa": Bound(1, 100, "without a band it flickers"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:

@@ -21,7 +21,7 @@ from functools import lru_cache
 from detectors import level
 from detectors.batch import Rows
 from detectors.level import Limit, Timing
-from detectors.rule import Block, Column, Finding, Points
+from detectors.rule import Block, Bound, Column, Finding, Points
 from sizao.signal import Kind, Tier
 from sizao.units import Lane
 
@@ -44,6 +44,11 @@ class Params:
     rearm_s: int = level.PATIENT_S
     gap_s: int = level.PATIENT_S
     late_apart_s: int = 7200
+
+
+BOUNDS = {
+    "early_ma": Bound(30, 500, "GB 14287.2: 300 to 500 mA; 30 protects people"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:

@@ -28,7 +28,7 @@ import numpy as np
 from detectors import latch
 from detectors.features import Heat
 from detectors.latch import Event, Judged
-from detectors.rule import Array, Block, Column, Finding, Points, number
+from detectors.rule import Array, Block, Bound, Column, Finding, Points, number
 from sizao.frame import Flag
 from sizao.signal import Evidence, Kind, Tier
 from sizao.units import Lane
@@ -65,6 +65,14 @@ class Params:
     clear_share: float = 0.5
     clear_s: int = 1800
     rearm_s: int = 7200
+
+
+BOUNDS = {
+    "jumps_count": Bound(1, 4, "one jump is a door; decaying counters reach no five"),
+    "decay_s": Bound(300, 3600, "jumps minutes apart must add up, days apart must not"),
+    "lowest_c": Bound(-40, 0, "an open thermistor reads the end of its range"),
+    "cold_samples_count": Bound(1, 2, "one may be corrupt"),
+}
 
 
 def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Finding]:

@@ -32,7 +32,7 @@ import numpy as np
 from detectors import level
 from detectors.batch import Rows
 from detectors.level import Float32s, Limit, Ordered, Timing
-from detectors.rule import Block, Column, Finding, Points, number
+from detectors.rule import Block, Bound, Column, Finding, Points, number
 from sizao.signal import Kind, Tier
 from sizao.units import Lane
 
@@ -65,6 +65,17 @@ class Params:
     drift_clip_per_m: float = 0.03
     drift_bound_share: float = 0.5
     dirty_clear_share: float = 0.8
+
+
+BOUNDS = {
+    "early_per_m": Bound(0.02, 0.1, "dust and frying; below the alarm"),
+    "alarm_per_m": Bound(0.06, 0.2, "EN 54-7 ends its fires at 2 dB/m, which is 0.2 (recalled)"),
+    "drift_tau_s": Bound(21_600, 604_800, "faster hides a slow fire, EN 54-7 4.8"),
+    "drift_tau_fall_s": Bound(1800, 86_400, "a low reading is no clean chamber"),
+    "drift_clip_per_m": Bound(0.005, 0.03, "higher hides a slow fire"),
+    "drift_bound_share": Bound(0.1, 0.5, "EN 54-7 4.8: 1.6 times the limit at the most"),
+    "dirty_clear_share": Bound(0.5, 0.95, "without a band it flickers"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:

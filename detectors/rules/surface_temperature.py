@@ -27,7 +27,7 @@ from detectors import hot, level
 from detectors.batch import Rows
 from detectors.hot import Hot
 from detectors.level import Timing
-from detectors.rule import Block, Column, Finding, Points
+from detectors.rule import Block, Bound, Column, Finding, Points
 from detectors.slow import Slow
 from sizao.signal import Kind
 from sizao.units import Lane
@@ -60,6 +60,14 @@ class Params:
     jump_k: float = 15.0
     warm_s: float = 600.0
     counted_s: float = 120.0
+
+
+BOUNDS = {
+    "early_c": Bound(50, 120, "sun heats to 50; 120 is above what housings may reach"),
+    "alarm_c": Bound(80, 250, "char forms at 250"),
+    "rise_k": Bound(10, 50, "shade and sun do 10"),
+    "rise_from_c": Bound(40, 100, "warm to the hand"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:

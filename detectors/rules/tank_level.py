@@ -27,7 +27,7 @@ import numpy as np
 from detectors import level, slow
 from detectors.batch import Rows
 from detectors.level import Float32s, Ordered, Timing
-from detectors.rule import Block, Column, Finding, Points, number
+from detectors.rule import Block, Bound, Column, Finding, Points, number
 from detectors.slow import Slow
 from sizao.signal import Kind, Tier
 from sizao.units import Lane
@@ -58,6 +58,21 @@ class Params:
     jump_m: float = 2.0
     warm_s: float = 86_400.0
     counted_s: float = 7200.0
+
+
+BOUNDS = {
+    "early_share": Bound(0.5, 0.95, "below half is an alarm"),
+    "alarm_share": Bound(0.2, 0.8, "under a fifth there is nothing to fight with"),
+    "clear_share": Bound(0.01, 0.2, "without a band waves flicker"),
+    "usual_least_m": Bound(0.1, 2.0, "a sump's gauge, a roof tank's"),
+    "gap_s": Bound(21_600, 180_000, "gauges say it by the hour, some a few times a day"),
+    "tau_s": Bound(21_600, 604_800, "a day's draw must not be the usual level"),
+    "tau_fall_s": Bound(86_400, 2_592_000, "faster, a slow leak is the usual level"),
+    "clip_m": Bound(1000, 1000, "refilling is no fire: the usual level rises at once"),
+    "jump_m": Bound(0.5, 5, "waves are no jump"),
+    "warm_s": Bound(21_600, 604_800, "a day and night of use"),
+    "counted_s": Bound(3600, 21_600, "gauges say it by the hour"),
+}
 
 
 def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Finding]:

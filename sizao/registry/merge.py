@@ -29,6 +29,10 @@ STAGE: dict[str, str] = {
     "swap": """
         CREATE TEMP TABLE staged_swap (row integer, key text, carrier text, new_key text,
             new_carrier text) ON COMMIT DROP""",
+    "parameter": """
+        CREATE TEMP TABLE staged_parameter (row integer, rule text, parameter text, scope text,
+            scope_id integer, value double precision, from_minute smallint, to_minute smallint,
+            days smallint, offset_minutes smallint, who text, why text) ON COMMIT DROP""",
 }
 
 _RANK = """array_position(ARRAY['district', 'street', 'community', 'grid', 'estate', 'site',
@@ -36,6 +40,7 @@ _RANK = """array_position(ARRAY['district', 'street', 'community', 'grid', 'esta
 
 _HEAT_CLASS_MAX = len(HEAT_CLASSES) - 1
 _GAS_MAX = len(GASES) - 1
+PARAMETERS_MAX = 10_000  # held in force; every process reads them all
 
 FAULTS: dict[str, str] = {
     "area": f"""
@@ -157,6 +162,31 @@ FAULTS: dict[str, str] = {
             FROM staged_swap s JOIN carrier c ON c.name = s.new_carrier AND c.to_gen IS NULL
             JOIN device d ON d.carrier = c.id AND d.key = s.new_key AND d.to_gen IS NULL
         ) fault WHERE wrong""",
+    "parameter": f"""
+        SELECT row, text FROM (
+            SELECT s.row, format('rule %s takes no parameter %s', s.rule, s.parameter) AS text,
+                   p.name IS NULL AND s.value IS NOT NULL AS wrong
+            FROM staged_parameter s
+            LEFT JOIN detector_parameter p ON p.detector = s.rule AND p.name = s.parameter
+            UNION ALL
+            SELECT s.row, format('rule %s: %s = %s: expected %s to %s', s.rule, s.parameter,
+                                 s.value, p.low, p.high), s.value NOT BETWEEN p.low AND p.high
+            FROM staged_parameter s
+            JOIN detector_parameter p ON p.detector = s.rule AND p.name = s.parameter
+            UNION ALL
+            SELECT s.row, format('rule %s: %s: %s %s is not registered', s.rule, s.parameter,
+                                 s.scope, s.scope_id),
+                   s.scope <> 'district' AND coalesce(a.id, t.id, d.id) IS NULL
+                   AND s.value IS NOT NULL
+            FROM staged_parameter s
+            LEFT JOIN area a ON s.scope = 'area' AND a.id = s.scope_id AND a.to_gen IS NULL
+            LEFT JOIN device_type t ON s.scope = 'type' AND t.id = s.scope_id AND t.to_gen IS NULL
+            LEFT JOIN device d ON s.scope = 'device' AND d.id = s.scope_id AND d.to_gen IS NULL
+            UNION ALL
+            SELECT 0, 'over {PARAMETERS_MAX} parameters are set: set areas, not single devices',
+                   (SELECT count(*) FROM rule_parameter WHERE to_gen IS NULL)
+                   + (SELECT count(*) FROM staged_parameter) > {PARAMETERS_MAX}
+        ) fault WHERE wrong""",
 }
 
 _AREA = (
@@ -271,12 +301,31 @@ _SWAP = (
         FROM device d JOIN new_key n ON n.id = d.id AND d.to_gen = :generation""",
 )
 
+# The same scope and window keeps its number, whatever its value.
+_PARAMETER = (
+    """CREATE TEMP TABLE new_parameter ON COMMIT DROP AS
+        SELECT coalesce(p.id, (SELECT coalesce(max(id), 0) FROM rule_parameter)
+               + row_number() OVER (PARTITION BY p.id IS NULL ORDER BY s.row)) AS id, s.*
+        FROM staged_parameter s LEFT JOIN rule_parameter p
+        ON (p.rule, p.parameter, p.scope, p.scope_id, p.from_minute, p.to_minute, p.days)
+         = (s.rule, s.parameter, s.scope, s.scope_id, s.from_minute, s.to_minute, s.days)
+        AND p.to_gen IS NULL""",
+    """DELETE FROM new_parameter n USING rule_parameter p WHERE p.id = n.id AND p.to_gen IS NULL
+        AND (p.value, p.offset_minutes) = (n.value, n.offset_minutes)""",
+    """UPDATE rule_parameter SET to_gen = :generation FROM new_parameter n
+        WHERE rule_parameter.id = n.id AND rule_parameter.to_gen IS NULL""",
+    """INSERT INTO rule_parameter SELECT id, rule, parameter, scope, scope_id, value, from_minute,
+        to_minute, days, offset_minutes, who, why, :generation, NULL
+        FROM new_parameter WHERE value IS NOT NULL""",
+)
+
 MERGE: dict[str, tuple[str, ...]] = {
     "area": _AREA,
     "carrier": _CARRIER,
     "device_type": _DEVICE_TYPE,
     "device": _DEVICE,
     "swap": _SWAP,
+    "parameter": _PARAMETER,
 }
 
 # An area that moved takes its devices along. (They stayed in their old site: signals named that one

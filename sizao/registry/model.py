@@ -7,6 +7,7 @@ generation that a frame carries, so a replay judges as the first run did.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -106,6 +107,15 @@ TABLES: dict[str, pa.Schema] = {
         ("site", pa.int32()),
         ("partition", pa.int16()),
     ),
+    "rule_parameter": _table(
+        ("id", pa.int32()),
+        ("rule", _TEXT),
+        ("parameter", _TEXT),
+        ("scope", _TEXT),
+        ("scope_id", pa.int32()),
+        ("value", pa.float64()),
+        *((name, pa.int16()) for name in ("from_minute", "to_minute", "days", "offset_minutes")),
+    ),
 }
 
 
@@ -141,7 +151,8 @@ class View:
 
     Arrays are indexed by the id (device, point); index 0 is nobody. A row that does not hold at
     this generation has `device_live` or `point_live` false but keeps its columns when it held
-    before, so that a late record can still be placed. `revoked`: names of carriers.
+    before, so that a late record can still be placed. `revoked`: names of carriers. `parameters`:
+    live rows of rule_parameter, which detectors alone can read.
     """
 
     generation: int
@@ -168,6 +179,7 @@ class View:
     point_site: Ints
     point_partition: Ints
     point_live: npt.NDArray[np.bool_]
+    parameters: Sequence[dict[str, Any]] = ()
     _folds: dict[tuple[Lane, int], Fold] = field(default_factory=dict)
 
     @cached_property
@@ -334,9 +346,9 @@ def _dense(registry: Registry, name: str, generation: int) -> _Dense:
     return _Dense(table=chosen, ids=ids[rows], size=size, live=live)
 
 
-def _live_rows(registry: Registry, name: str, generation: int) -> list[dict[str, object]]:
+def _live_rows(registry: Registry, name: str, generation: int) -> list[dict[str, Any]]:
     dense = _dense(registry, name, generation)
-    rows: list[dict[str, object]] = dense.table.drop_columns(["from_gen", "to_gen"]).to_pylist()
+    rows: list[dict[str, Any]] = dense.table.drop_columns(["from_gen", "to_gen"]).to_pylist()
     return [row for row, live in zip(rows, dense.live[dense.ids], strict=True) if live]
 
 
@@ -354,10 +366,7 @@ def _view(registry: Registry, generation: int) -> View:
     return View(
         generation=generation,
         partitions=registry.partitions,
-        areas={
-            int(row["id"]): Area(**row)  # type: ignore[call-overload,arg-type] # Arrow rows
-            for row in _live_rows(registry, "area", generation)
-        },
+        areas={row["id"]: Area(**row) for row in _live_rows(registry, "area", generation)},
         # Types stay readable after they end: an old device may still name one.
         types={row["id"]: DeviceType(**row) for row in types.to_pylist()},
         carrier_names=names,
@@ -380,4 +389,5 @@ def _view(registry: Registry, generation: int) -> View:
         point_site=point.ints("site"),
         point_partition=point.ints("partition"),
         point_live=point.live,
+        parameters=_live_rows(registry, "rule_parameter", generation),
     )

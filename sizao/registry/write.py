@@ -86,6 +86,40 @@ class SwapRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ParameterRow:
+    """A parameter of a rule, set for a scope, in a window of the week; `value` None ends it.
+
+    `scope` is district, area, type or device, `scope_id` its registry id (0 for the district).
+    Minutes are of the local day, `offset_minutes` ahead of UTC; `days` as in migration 0014.
+    """
+
+    rule: str
+    parameter: str
+    scope: str
+    scope_id: int
+    value: float | None
+    from_minute: int
+    to_minute: int
+    days: int
+    offset_minutes: int
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakenRow:
+    """A parameter that a detector takes; `reason` is why it has these bounds."""
+
+    name: str
+    shipped: float
+    low: float
+    high: float
+    whole: bool
+    unit: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DetectorRow:
     """A detector of the catalogue: `quantities` are the codes that it reads."""
 
@@ -94,9 +128,12 @@ class DetectorRow:
     lane: str
     quantities: list[int]
     purpose: str
+    parameters: Sequence[TakenRow] = ()
 
 
-Row = AreaRow | CarrierRow | TypeRow | DeviceRow | SwapRow
+_DETECTOR = ("name", "version", "lane", "quantities", "purpose")
+
+Row = AreaRow | CarrierRow | TypeRow | DeviceRow | SwapRow | ParameterRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +148,7 @@ class Change:
     types: Sequence[TypeRow] = field(default_factory=list)
     devices: Sequence[DeviceRow] = field(default_factory=list)
     swaps: Sequence[SwapRow] = field(default_factory=list)
+    parameters: Sequence[ParameterRow] = field(default_factory=list)
 
 
 async def partitions_of(connection: Connection, wanted: int | None) -> int:
@@ -146,7 +184,13 @@ async def store_catalogue(connection: Connection, detectors: Sequence[DetectorRo
             await cursor.executemany(
                 "INSERT INTO detector (name, version, lane, quantities, purpose)"
                 " VALUES (%s, %s, %s, %s, %s)",
-                [astuple(row) for row in detectors],
+                [[getattr(row, name) for name in _DETECTOR] for row in detectors],
+            )
+            await cursor.executemany(
+                "INSERT INTO detector_parameter"
+                " (detector, name, shipped, low, high, whole, unit, reason)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
+                [(row.name, *astuple(taken)) for row in detectors for taken in row.parameters],
             )
 
 
@@ -182,7 +226,9 @@ async def apply(
         if change.areas:
             await _refuse_faults(connection, merge.HOMELESS)
             changed += await _run(connection, merge.MOVES, generation)
-        changed += await _run(connection, merge.POINTS, generation)
+        if change != Change(parameters=change.parameters):  # seconds, at 400,000 devices
+            changed += await _run(connection, merge.POINTS, generation)
+        changed += await _merged(connection, "parameter", change.parameters, generation)
         if not changed:
             return generation - 1
         await connection.execute(

@@ -14,6 +14,7 @@ from detectors import features, rules, snapshot
 from detectors import state as folds
 from detectors.batch import Rows
 from detectors.features import Heat
+from detectors.parameters import taken
 from detectors.rule import Points, empty_block, key_of, late_of, tick_of
 from sizao.units import BY_NAME, Lane
 
@@ -127,6 +128,42 @@ def test_params_are_frozen_and_name_their_units(rule):
 
 
 @EACH
+def test_each_parameter_has_bounds_with_a_reason_around_what_is_shipped(rule):
+    known = taken(rule)
+    assert set(known) == {field.name for field in dataclasses.fields(rule.Params)}
+    assert set(getattr(rule, "BOUNDS", {})) <= set(known)
+    for one in known.values():
+        assert one.bound.low <= one.shipped <= one.bound.high, one.name
+        assert len(one.bound.reason) > 8
+        assert one.fault(one.shipped) == ""
+
+
+def worst_sets(rule):
+    """Every parameter at either end, alone and all together."""
+    known = taken(rule).values()
+    low = {one.name: one.of(one.bound.low) for one in known}
+    high = {one.name: one.of(one.bound.high) for one in known}
+    yield from (low, high)
+    yield from ({name: end[name]} for end in (low, high) for name in end)
+
+
+@EACH
+def test_nobody_can_set_it_to_never(rule):
+    """A hundred quiet readings, long enough for any baseline, then far worse than any limit."""
+    quiet, bad = QUIET_BAD[quantity_of(rule)]
+    worst = BREAKS.get(rule.NAME, [bad + (bad - quiet)] * 10 if bad > quiet else [0.0] * 10) * 2
+    step_s = STEP_S.get(rule.NAME, 60.0)
+    readings = [(1, -step_s * k, quiet) for k in range(99, -1, -1)]
+    readings += [(1, STEP_S.get(rule.NAME, 10.0) * k, value) for k, value in enumerate(worst, 1)]
+    known = known_by(rule)
+    for given in worst_sets(rule):
+        params = dataclasses.replace(rule.Params(), **given)
+        setup = dataclasses.replace(folds.setup_of([rule]), params={rule.NAME: params})
+        said = run(folds.start(rule.LANE, 0, known.at(1), setup), [frame(readings)])
+        assert any(each.phase == "raise" for each in said), given
+
+
+@EACH
 def test_it_is_pure(rule):
     tree = ast.parse(Path(rule.__file__).read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
@@ -159,7 +196,8 @@ def test_no_rows_say_nothing_and_change_nothing(rule):
     assert rule.step(block, rule.Params(), rows, points) == []
     tick = tick_of(rule)
     if tick is not None:
-        assert tick(block, rule.Params(), T0_US, points) == []
+        assert tick(block, rule.Params(), T0_US, points, None) == []
+        assert tick(block, rule.Params(), T0_US, points, np.arange(2)) == []
     assert not any(column.any() for column in block.values())
 
 
