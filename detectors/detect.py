@@ -17,8 +17,8 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
+from detectors import parameters, rules
 from detectors import record as records_of
-from detectors import rules
 from detectors import state as folds
 from detectors.fold import Fold
 from detectors.keep import Offsets, Snapshots
@@ -30,6 +30,7 @@ from sizao import kafka as log_of
 from sizao.errors import BadRecord, Retriable
 from sizao.frame import Frame
 from sizao.kafka import Incoming, OffsetGone, Outgoing, Partition, Producer, Reader
+from sizao.registry.model import View
 from sizao.registry.source import Source
 from sizao.service import Service
 from sizao.signal import Signal
@@ -254,9 +255,19 @@ class Detect:
             if (registry.generation, wanted) != prepared:
                 prepared = registry.generation, wanted
                 view = await asyncio.to_thread(registry.at, registry.generation)
+                self._tell_ignored(view)
                 for topic, number in wanted:
                     await asyncio.to_thread(view.fold, records_of.LANES[topic], number)
             await asyncio.sleep(_PREPARE_S)
+
+    def _tell_ignored(self, view: View) -> None:
+        ignored = parameters.ignored(parameters.rows_of(view), self._setup.rules)
+        self._series.parameters_ignored.set(len(ignored))
+        if ignored:
+            self._service.logger.error(
+                "parameters that these rules do not take are without effect: sizao rules show",
+                rows=len(ignored), first=f"{ignored[0].rule} {ignored[0].parameter}",
+            )  # fmt: skip
 
     async def _read_probe(self) -> None:
         """For the watchdog: returns only if Kafka answers, and has what we do not get."""

@@ -29,6 +29,9 @@ class Series:
         self.generations_missed = metrics.counter(
             "generations_missed", "generations that frames carried and the registry did not bring"
         )
+        self.parameters_ignored = metrics.gauge(
+            "parameters_ignored", "rows of parameters that the rules of this program do not take"
+        )
         self.commits_failed = metrics.counter("commits_failed", "offset commits that failed")
         self.snapshots_failed = metrics.counter("snapshots_failed", "snapshots not written")
         self.snapshots_refused = metrics.reasons(

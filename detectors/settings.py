@@ -27,6 +27,12 @@ class DetectSection(BaseModel):
     )
     snapshot_s: float = Field(default=30.0, gt=0, le=3600)
     commit_s: float = Field(default=2.0, gt=0, le=60)
+    utc_offset: str = Field(
+        default="+08:00",
+        pattern=r"^[+-](0\d|1[0-4]):[0-5]\d$",
+        description="of the local times that `sizao rules set --between` is given; each row keeps"
+        " its own, so a later change alters nothing that is set",
+    )
 
     @field_validator("shard")
     @classmethod
