@@ -33,7 +33,7 @@ def test_every_link_of_the_readme_leads_somewhere():
      "device-type list", "device-type show", "device-type export", "device-type schema",
      "areas import", "areas export", "devices import",
      "devices export", "devices move", "devices swap", "devices isolate", "devices retire",
-     "devices commission"],
+     "devices commission", "rules set", "rules unset", "rules show"],
 )  # fmt: skip
 def test_every_command_explains_itself(command):
     done = subprocess.run(

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import re
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
-from fix_registry import DEVICES, PLACES, change
+from fix_registry import DEVICES, PLACES, TEMPERATURE, change
 from typer.testing import CliRunner
 
 from detectors import rules, sets, tuning
@@ -17,11 +20,14 @@ from sizao.errors import BadInput
 from sizao.registry import cache
 from sizao.registry.load import load
 from sizao.registry.write import (
+    AreaRow,
+    CarrierRow,
     Change,
     DetectorRow,
     DeviceRow,
     ParameterRow,
     TakenRow,
+    TypeRow,
     store_catalogue,
 )
 
@@ -163,3 +169,34 @@ async def test_places_that_move_take_on_what_is_set_there(house, connection):
     moved = DeviceRow("b", "gateway", "heat", "site-5", 3)
     await change(connection, Change(devices=[moved]))
     assert (await shown(house, "early_rise_k", "--device", "b"))[0]["from"] == "site site-5"
+
+
+async def test_every_shell_line_of_the_page_is_true(house, connection):
+    """docs/rules.md, line by line."""
+    page = (Path(__file__).parents[2] / "docs" / "rules.md").read_text("utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    await change(
+        connection,
+        Change(
+            areas=[
+                AreaRow("b1", "s", "site", "1号楼", "No. 1"),
+                AreaRow("b1-f3", "b1", "floor", "3楼", "Floor 3", floor=3),
+            ],
+            carriers=[CarrierRow("h1")],
+            types=[TypeRow("generic.heat", "name: generic.heat", [TEMPERATURE])],
+        ),
+    )
+    await change(connection, Change(devices=[DeviceRow("h1", "h1", "generic.heat", "b1-f3")]))
+    said = []
+    for line in "".join(blocks).splitlines():
+        said += [await sizao(house, *shlex.split(line)[2:])]
+    one, none = ("1 devices, 1 points", "0 devices, 0 points")
+    assert [text for text in said if "judged otherwise" in text] == [
+        f"heat_rise: {one} would be judged otherwise; dry run, nothing is changed\n",
+        f"heat_rise: {one} are judged otherwise; generation 5\n",
+        f"smoke_threshold: {none} are judged otherwise; generation 6\n",
+        f"heat_rise: {none} are judged otherwise; generation 7\n",  # its building outweighs it
+        f"heat_rise: {one} are judged otherwise; generation 8\n",
+        f"heat_rise: {none} are judged otherwise; generation 9\n",
+    ]
+    assert "by Li Wei: hangs over the stove" in said[6]
