@@ -55,6 +55,9 @@ SHARED: Mapping[str, Bound] = MappingProxyType({
     "clip_k": Bound(1, 15, "higher, a fire drags its baseline up"),
     "warm_s": Bound(300, 3600, "a few readings at least; longer, nothing is judged"),
     "counted_s": Bound(60, 1800, "one reading is no baseline"),
+    "verify_m_count": Bound(1, 4, "m of n readings; a fourth is long after the first"),
+    "verify_n_count": Bound(1, 8, "of so many a rule remembers which were over"),
+    "verify_window_s": Bound(1800, 86_400, "0 is none; shorter than m intervals it is never met"),
     "clear_below_k": Bound(2, 30, "without a band it flickers; colder than that it never is"),
 })  # fmt: skip
 """Bounds by name, for rules that say nothing else."""
@@ -83,7 +86,9 @@ class Taken:
     def fault(self, value: float) -> str:
         """What is wrong with a value; empty where nothing is."""
         low, high, reason = self.bound
-        if self.fixed and value != self.shipped:
+        if value == self.shipped:
+            return ""
+        if self.fixed:
             return f"got {value:g}, expected {self.shipped:g}, as shipped: {reason}"
         if not low <= value <= high:
             unit = f" {self.unit}" if self.unit else ""

@@ -159,7 +159,7 @@ def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
         view=view,
         blocks={},
         heard_us=dict.fromkeys(setup.writers.get(lane, ()), 0),
-        **tables_of(lane, partition, view, groups, setup.params),
+        **tables_of(lane, partition, view, rules, groups, setup.params),
     )
     for key, columns in columns_of(state).items():
         state.blocks[key] = empty_block(columns, state.slots)
@@ -177,8 +177,8 @@ def columns_of(state: State) -> dict[str, tuple[Any, ...]]:
 def adopt(state: State, view: View) -> None:
     """Go on with a newer generation: every point keeps its state, new ones are untouched."""
     old = state.point
-    fresh = tables_of(state.lane, state.partition, view, state.groups, state.setup.params)
-    for name, item in fresh.items():
+    of = (state.lane, state.partition, view, state.rules, state.groups, state.setup.params)
+    for name, item in tables_of(*of).items():
         setattr(state, name, item)
     state.view = view
     if not np.array_equal(state.point, old):

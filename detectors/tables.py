@@ -50,7 +50,12 @@ def groups_of(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
 
 
 def tables_of(
-    lane: Lane, partition: int, view: View, groups: tuple[Group, ...], params: Mapping[str, Any]
+    lane: Lane,
+    partition: int,
+    view: View,
+    rules: tuple[Rule, ...],
+    groups: tuple[Group, ...],
+    params: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Fields of the fold's `State`, by name; `params`: by rule, where nobody set any."""
     fold = view.fold(lane, partition)
@@ -71,7 +76,7 @@ def tables_of(
             area=view.device_area[device],
             site=view.point_site[fold.point],
         ),
-        "sets": sets_of(view, device, [rule for one in groups for rule in one.rules], params),
+        "sets": sets_of(view, device, rules, params),
         "readers": readers,
         "all_judged": bool(readers.all()),
         "point": fold.point,

@@ -171,6 +171,7 @@ FAULTS: dict[str, str] = {
             UNION ALL
             SELECT s.row, format('rule %s: %s = %s: expected %s to %s', s.rule, s.parameter,
                                  s.value, p.low, p.high), s.value NOT BETWEEN p.low AND p.high
+                   AND s.value <> p.shipped
             FROM staged_parameter s
             JOIN detector_parameter p ON p.detector = s.rule AND p.name = s.parameter
             UNION ALL
