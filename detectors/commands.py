@@ -15,6 +15,7 @@ from detectors import rules, state
 from detectors.detect import body
 from detectors.evaluation import conformance, evaluate, protocol, report
 from detectors.rules_commands import app as rules_app
+from detectors.explain_commands import explain_command
 from detectors.settings import DetectSection, DetectSettings
 from sizao import service
 from sizao.errors import BadInput
@@ -22,6 +23,7 @@ from sizao.settings import load_or_last_good, state_folder
 
 app = typer.Typer()
 app.add_typer(rules_app, name="rules")
+app.command("explain")(explain_command)
 
 
 @app.command("detect")
