@@ -12,6 +12,7 @@ import typer
 from pydantic import ValidationError
 
 from detectors import rules, state
+from detectors.backtest_commands import backtest_command
 from detectors.detect import body
 from detectors.evaluation import conformance, evaluate, protocol, report
 from detectors.rules_commands import app as rules_app
@@ -23,6 +24,7 @@ from sizao.settings import load_or_last_good, state_folder
 
 app = typer.Typer()
 app.add_typer(rules_app, name="rules")
+app.command("backtest")(backtest_command)
 app.command("explain")(explain_command)
 
 

@@ -7,8 +7,8 @@ millionth after 2.3 hours), and where raw readings do not reach back so far nobo
 So the verdict is one of four:
 
 - equal: the record of the same id comes out, with the same evidence to the last bit;
-- close: the same id, thus the same decision at the same reading; a number of the evidence differs
-  by no more than TOLERANCE of it, or as much of a unit;
+- close: the same id, thus the same decision at the same reading; numbers of the evidence differ by
+  no more than TOLERANCE of them, or as much of a unit;
 - differs: the same id with other evidence, or no record of that id;
 - impossible: nothing to fold (another version of the rule, no rule at all, no readings).
 """
@@ -73,12 +73,16 @@ def compare(said: Signal, found: Iterable[Signal]) -> Outcome:
     differences = (*_facts(said, again), *_evidence(said.evidence, again.evidence))
     if not differences:
         return Outcome(Verdict.EQUAL, "the same record with the same evidence comes out")
-    worst = max((one.by for one in differences if one.by is not None), default=0.0)
-    if all(_is_close(one) for one in differences):
-        names = ", ".join(one.name for one in differences)
-        why = f"the same decision; {names} differ by {worst:.3g} at most, {TOLERANCE:g} is allowed"
-        return Outcome(Verdict.CLOSE, why, differences)
-    return Outcome(Verdict.DIFFERS, "the same record with other evidence", differences)
+    names = ", ".join(one.name for one in differences)
+    if not all(_is_measured(one) for one in differences):
+        return Outcome(Verdict.DIFFERS, f"the same record, other evidence: {names}", differences)
+    is_close = all(_is_close(one) for one in differences)
+    worst = max(one.by or 0.0 for one in differences)
+    why = (
+        f"the same decision at the same reading; {names} differ by {worst:.3g} at most,"
+        f" {'within' if is_close else 'over'} {TOLERANCE:g} of the number or its unit"
+    )
+    return Outcome(Verdict.CLOSE if is_close else Verdict.DIFFERS, why, differences)
 
 
 def _facts(said: Signal, again: Signal) -> list[Difference]:
@@ -110,12 +114,14 @@ def _is_number(value: Value | None) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_measured(one: Difference) -> bool:
+    """Whether it is a number that was measured. Times and counts are equal, or it was another."""
+    return one.by is not None and not one.name.endswith("_us") and not isinstance(one.said, int)
+
+
 def _is_close(one: Difference) -> bool:
-    """Times decide which reading it was: they are equal, or it was another."""
-    if one.by is None or one.name.endswith("_us") or isinstance(one.said, int):
-        return False
     values = one.said if isinstance(one.said, list) else [float(one.said or 0)]
-    return one.by <= TOLERANCE * max(1.0, *(abs(value) for value in values))
+    return (one.by or 0.0) <= TOLERANCE * max(1.0, *(abs(value) for value in values))
 
 
 def _nearest(said: Signal, found: Sequence[Signal]) -> str:

@@ -22,6 +22,7 @@ pytest_plugins = [
     "fix_stack",
     "fix_tls",
     "fix_topics",
+    "fix_town",
 ]
 
 # How full the disk of this machine is must not be an incident among those of a test.

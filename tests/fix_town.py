@@ -1,12 +1,12 @@
 """A recorded fire in the archive's table, and what detect said of it, in alert's."""
 
 import json
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 from fix_registry import FIRE, TEMPERATURE, change
-from fix_registry import connection, settings  # noqa: F401 - fixtures, by their names
 
 from alerting.model import Became, Nature, Recorded
 from alerting.rows import insert, signal_row
@@ -22,7 +22,7 @@ from sizao.units import AlarmState, Lane
 
 SECOND_US = 1_000_000
 IGNITION_US = 1_767_261_600 * SECOND_US  # 2026-01-01T10:00:00Z
-HISTORY_S = 3 * 3600
+HISTORY_S = 9000
 STEP_S = 10
 END_S = 400
 TOWN = Change(
@@ -54,6 +54,7 @@ class Town:
     points: dict
     frames: dict
     said: list
+    folder: object
 
     def raises(self, rule="heat_rise", tier=Tier.ALARM):
         found = [one for one in self.said if (one.rule, one.tier) == (rule, tier)]
@@ -62,13 +63,15 @@ class Town:
 
 def readings(points):
     """(event in seconds from ignition, point, value): a room that burns, a boiler room that warms
-    by 5 K and stays there, a button that is pressed and let go.
+    by 5 K and stays there, a button that is pressed.
     """
     fire = fires.load()
     found = []
     for number, trace in enumerate(fire.traces):
         point, begin_s = points[f"heat-{number}"], -HISTORY_S + number * 2.5
-        known = {round(at, 3): value for at, value in zip(trace.time_s, trace.temperature_c)}
+        known = {
+            round(at, 3): value for at, value in zip(trace.time_s, trace.temperature_c, strict=True)
+        }
         for at_s in np.arange(begin_s, -60, STEP_S):
             wave = 20 + 2 * np.sin(at_s / 1500) + 0.1 * (int(at_s) % 3)
             found.append((at_s, point, wave))
@@ -86,21 +89,27 @@ def readings(points):
 
 def frames_of(found, lane_points, generation, writer):
     """A frame each ten seconds, half a second after its newest reading."""
-    made, sequence = [], 0
-    for begin_s in range(-HISTORY_S, END_S + 900, STEP_S):
-        mine = [one for one in found if begin_s <= one[0] < begin_s + STEP_S
-                and one[1] in lane_points]  # fmt: skip
-        event_us = [IGNITION_US + round(at * SECOND_US) for at, _, _ in mine]
-        received_us = IGNITION_US + (begin_s + STEP_S) * SECOND_US + 500_000
+    mine = defaultdict(list)
+    for at_s, point, value in found:
+        if point in lane_points:
+            mine[at_s // STEP_S].append((at_s, point, value))
+    made = []
+    for sequence, begin_s in enumerate(range(-HISTORY_S, END_S + 900, STEP_S)):
+        rows = mine[begin_s // STEP_S]
         made.append(Frame(
-            point=np.array([point for _, point, _ in mine], np.uint32),
-            event_us=np.array(event_us, np.int64),
-            value=np.array([value for _, _, value in mine], np.float32),
-            flags=np.zeros(len(mine), np.uint8),
-            received_us=received_us, generation=generation, writer=writer, sequence=sequence,
+            point=np.array([point for _, point, _ in rows], np.uint32),
+            event_us=np.array([at_us(at_s) for at_s, _, _ in rows], np.int64),
+            value=np.array([value for _, _, value in rows], np.float32),
+            flags=np.zeros(len(rows), np.uint8),
+            received_us=at_us(begin_s + STEP_S + 0.5),
+            generation=generation, writer=writer, sequence=sequence,
         ))  # fmt: skip
-        sequence += 1
     return made
+
+
+def at_us(at_s):
+    """Seconds from ignition as a time."""
+    return IGNITION_US + round(at_s * SECOND_US)
 
 
 @pytest.fixture
@@ -129,7 +138,7 @@ async def town(connection, settings, tmp_path):
     await store(connection, [one for each in frames.values() for one in each], said)
     config = tmp_path / "sizao.yaml"
     config.write_text(json.dumps({"database": settings.model_dump()}))
-    yield Town(settings, str(config), points, frames, said)
+    return Town(settings, str(config), points, frames, said, tmp_path)
 
 
 async def store(connection, frames, said):
