@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from detectors.rule import Rule
 from detectors.state import Setup
 from sizao.registry.model import View
@@ -147,20 +149,24 @@ def hindrance(said: Signal, rules: Sequence[Rule], view: View) -> str:
             f"it was said by version {said.rule_version} of {said.rule}, this program has version"
             f" {rule.VERSION}: take the release that had it"
         )
-    if point_of(said) is None:
-        return f"its subject is a {said.subject.type}, not a point"
+    if said.subject.type not in {SubjectType.POINT, SubjectType.DEVICE}:
+        return f"its subject is a {said.subject.type}: expected a point or a device"
     if view.generation < said.generation:
         return f"the registry stands at generation {view.generation}, before {said.generation}"
-    point = point_of(said)
-    if point is None or point >= len(view.point_device) or not view.point_device[point]:
-        return f"point {said.subject.id} is not in the registry"
+    if not subject_points(said, view):
+        return f"{said.subject.type} {said.subject.id} is not in the registry"
     return ""
 
 
-def point_of(said: Signal) -> int | None:
-    """The point that a signal speaks about."""
-    is_point = said.subject.type is SubjectType.POINT and said.subject.id.isdecimal()
-    return int(said.subject.id) if is_point else None
+def subject_points(said: Signal, view: View) -> list[int]:
+    """The point, or the points of the device, that a signal speaks about."""
+    if not said.subject.id.isdecimal():
+        return []
+    number = int(said.subject.id)
+    if said.subject.type is SubjectType.DEVICE:
+        of_site = view.point_site == said.site
+        return np.flatnonzero((view.point_device == number) & of_site & (number > 0)).tolist()
+    return [number] if number < len(view.point_device) and view.point_device[number] else []
 
 
 # --- say ----------------------------------------------------------------------------------------

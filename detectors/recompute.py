@@ -78,12 +78,12 @@ async def _replayed(
     points: Sequence[int],
     span_s: int,
 ) -> Replayed:
-    subject = int(said.subject.id)
+    subject = explain.subject_points(said, view)
     from_us = min(said.onset_us, said.received_us) - span_s * SECOND_US
     from_us = max(from_us, said.received_us - SPAN_S_MAX * SECOND_US, 0)
     until_us = said.received_us + _TAIL_S * SECOND_US
     done = Replayed(Outcome(Verdict.IMPOSSIBLE, ""), from_us, points=len(points))
-    partition = int(view.point_partition[subject])
+    partition = int(view.point_partition[subject[0]])
     state = rebuild.begin(rule.LANE, partition, view, setup, from_us)
     found: list[Signal] = []
     scope = archived.of_points(points)
@@ -92,7 +92,7 @@ async def _replayed(
             done.raw_rows += len(rows.point)
         else:
             done.evidence_rows += len(rows.point)
-        mine = rows.only((rows.point == subject) & (rows.received_us <= said.received_us))
+        mine = rows.only(np.isin(rows.point, subject) & (rows.received_us <= said.received_us))
         done.samples = [*done.samples, *_samples(mine)][-SAMPLES_MAX:]
         found += rebuild.replay(state, view, rows, end_us)
     if done.raw_rows or done.evidence_rows:
@@ -126,9 +126,9 @@ def _samples(rows: Readings) -> list[dict[str, float | int]]:
     """The newest readings by arrival, for people."""
     rows = rows.only(np.argsort(rows.received_us, kind="stable")[-SAMPLES_MAX:])
     return [
-        {"event_us": event_us, "value": float(value), "received_us": received_us, "flags": flags}
-        for event_us, value, received_us, flags in zip(
-            rows.event_us.tolist(), rows.value, rows.received_us.tolist(), rows.flags.tolist(),
-            strict=True,
+        dict(zip(("point", "event_us", "value", "received_us", "flags"), row, strict=True))
+        for row in zip(
+            rows.point.tolist(), rows.event_us.tolist(), rows.value.tolist(),
+            rows.received_us.tolist(), rows.flags.tolist(), strict=True,
         )
     ]  # fmt: skip

@@ -70,7 +70,7 @@ def replaced(one):
     [
         (said(rule="board"), "no rule over readings"),
         (said(rule_version=999), "version 999"),
-        (said(subject=Subject(type=SubjectType.ZONE, id="1")), "not a point"),
+        (said(subject=Subject(type=SubjectType.ZONE, id="1")), "expected a point or a device"),
         (said(subject=Subject(type=SubjectType.POINT, id="77")), "not in the registry"),
         (said(generation=9), "before 9"),
         (said(), ""),
