@@ -143,7 +143,19 @@ async def test_a_missed_fire_is_said_first_and_a_community_alone_can_be_asked(to
         await backtested(town, none, "--community", "c3")
 
 
-async def test_it_can_write_nothing(settings, connection):
+async def test_a_role_that_may_only_read_is_enough_and_nothing_is_written_by_any(
+    town, settings, connection, monkeypatch
+):
+    name = f"reader_{settings.name}"
+    secret = town.folder / "reader"
+    secret.write_text("only-to-read")
+    await connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'only-to-read'")
+    await connection.execute(f"GRANT pg_read_all_data TO {name}")
+    monkeypatch.setenv("SIZAO_DATABASE__USER", name)
+    monkeypatch.setenv("SIZAO_DATABASE__PASSWORD_FILE", str(secret))
+    told = await explained(town, town.raises()[0].id)
+    assert told["recomputed"]["verdict"] == "equal"
+    assert json.loads(await backtested(town, "heat_rise: off", "--json"))["readings"] > 1000
     async with archived.reading_only(settings, "test") as opened:
         with pytest.raises(Retriable, match="read-only"), db.translated():
             await opened.execute("DELETE FROM reading")
