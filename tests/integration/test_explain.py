@@ -143,6 +143,28 @@ async def test_a_missed_fire_is_said_first_and_a_community_alone_can_be_asked(to
         await backtested(town, none, "--community", "c3")
 
 
+async def test_slices_hold_every_row_once_in_the_order_of_its_storing(
+    town, settings, connection, monkeypatch
+):
+    cursor = await connection.execute(
+        "SELECT (extract(epoch FROM received) * 1000000)::bigint, point FROM reading"
+    )
+    stored = await cursor.fetchall()
+    first_us, last_us = min(stored)[0], max(stored)[0]  # both on an edge of the span
+    monkeypatch.setattr(archived, "ROWS_MAX", 10)
+    found, ends_us = [], []
+    async with archived.reading_only(settings, "test") as opened:
+        async for end_us, rows in archived.slices(
+            opened, archived.Scope(), first_us, last_us + 1, cuts=[at_us(0)]
+        ):
+            assert len(rows.point) <= 10
+            found += zip(rows.received_us.tolist(), rows.point.tolist(), strict=True)
+            ends_us.append(end_us)
+    assert found == stored
+    assert at_us(0) in ends_us
+    assert ends_us == sorted(set(ends_us))
+
+
 async def test_a_role_that_may_only_read_is_enough_and_nothing_is_written_by_any(
     town, settings, connection, monkeypatch
 ):
