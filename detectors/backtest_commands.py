@@ -101,8 +101,7 @@ async def _done(
             from_us=span[0], until_us=span[1], sites=_sites(registry, *where), within_s=within_s
         )
         shipped = state.setup_of(rules.discover())
-        setups = (shipped, found.setup(shipped))
-        return await run(connection, registry, setups, asked, _Teller()), asked
+        return await run(connection, registry, shipped, found, asked, _Teller()), asked
 
 
 def _sites(registry: Registry, community: str, site: str) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from detectors import archived, backtest, rebuild
 from detectors.archived import Scope
 from detectors.backtest import SECOND_US, YEAR_S, Incident, Pair, Raise
+from detectors.changes import Changes
 from detectors.rebuild import Readings
 from detectors.state import Setup, State
 from sizao.db import Connection, translated
@@ -73,7 +74,8 @@ Progress = Callable[[str, float, int], None]
 async def run(
     connection: Connection,
     registry: Registry,
-    setups: tuple[Setup, Setup],
+    setup: Setup,
+    changes: Changes,
     asked: Asked,
     progress: Progress,
 ) -> Done:
@@ -83,14 +85,14 @@ async def run(
     """
     made = await _generations(connection)
     view = registry.at(_generation(made, asked.until_us))
-    memory_s = [rule.MEMORY_S for setup in setups for rule in setup.rules]
+    memory_s = [rule.MEMORY_S for rule in setup.rules]
     done = Done(view, max([WARM_UP_S, *memory_s]), np.zeros(len(view.device_type), np.bool_))
     done.incidents = await _incidents(connection, asked)
     said: tuple[list[Raise], list[Raise]] = ([], [])
     passes = list(_passes(view, asked))
     for number, (name, partitions, scope) in enumerate(passes):
         label = f"{name} ({number + 1} of {len(passes)})"
-        one = _Pass(registry, setups, asked, done, partitions, made)
+        one = _Pass(registry, setup, changes, asked, done, partitions, made)
 
         def told(share: float, label: str = label) -> None:
             progress(label, share, done.readings)
@@ -130,20 +132,22 @@ class _Pass:
     def __init__(
         self,
         registry: Registry,
-        setups: tuple[Setup, Setup],
+        setup: Setup,
+        changes: Changes,
         asked: Asked,
         done: Done,
         partitions: Sequence[int],
         made: Sequence[tuple[int, int]],
     ) -> None:
-        self._registry, self._setups, self._asked, self._done = registry, setups, asked, done
+        self._registry, self._changes, self._asked, self._done = registry, changes, asked, done
         self._made = made
+        self._newest: tuple[View, View] | None = None
         self._from_us = max(0, asked.from_us - done.warm_up_s * SECOND_US)
-        view = registry.at(_generation(made, self._from_us))
         self._folds: tuple[list[State], list[State]] = ([], [])
-        for side, setup in zip(self._folds, setups, strict=True):
+        sides = (setup, changes.setup(setup))
+        for side, own, view in zip(self._folds, sides, self._views(self._from_us), strict=True):
             side += [
-                rebuild.begin(lane, partition, view, setup, self._from_us)
+                rebuild.begin(lane, partition, view, own, self._from_us)
                 for partition in partitions
                 for lane in Lane
                 if len(done.view.fold(lane, partition).point)
@@ -163,11 +167,11 @@ class _Pass:
         async for end_us, rows in archived.slices(
             connection, scope, begin_us, asked.until_us, cuts
         ):
-            view = self._registry.at(_generation(self._made, begin_us))
+            views = self._views(begin_us)
             counts = begin_us >= asked.from_us
             if counts:
                 self._count(rows)
-            for side, folds in zip(said, self._folds, strict=True):
+            for side, folds, view in zip(said, self._folds, views, strict=True):
                 for state in folds:
                     found = rebuild.replay(state, view, rows, end_us)
                     side.extend(backtest.raises(found) if counts else ())
@@ -178,6 +182,13 @@ class _Pass:
                     )
             begin_us = end_us
             progress(1 - (asked.until_us - end_us) / whole_us)
+
+    def _views(self, at_us: int) -> tuple[View, View]:
+        """The registry at an instant, as it was and with the changes."""
+        view = self._registry.at(_generation(self._made, at_us))
+        if self._newest is None or self._newest[0] is not view:
+            self._newest = view, self._changes.view(view)
+        return self._newest
 
     def _count(self, rows: Readings) -> None:
         view, done = self._done.view, self._done

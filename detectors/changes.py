@@ -4,19 +4,23 @@
       alarm_rise_k: 5.5
     sensor_fault: off
 
-What is not named stays as it is. Every fault is told at once, with its line.
+A value stands for `sizao rules set RULE NAME=VALUE --district`, within the same bounds: what is set
+for a place, a type, a device or certain hours outweighs it, as it would. What is not named stays as
+it is. Every fault is told at once, with its line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from detectors.parameters import DISTRICT, Taken, Window, rows_of, taken
 from detectors.rule import Rule
 from detectors.state import Setup
 from sizao.document import Fault, Path_, one_of, parse
 from sizao.errors import BadInput
+from sizao.registry.model import View
 
 OFF = "off"
 
@@ -29,12 +33,27 @@ class Changes:
     off: frozenset[str]
 
     def setup(self, setup: Setup) -> Setup:
-        """The changed rules."""
-        params = dict(setup.params)
+        """The rules that are left."""
+        return replace(setup, rules=tuple(r for r in setup.rules if r.NAME not in self.off))
+
+    def view(self, view: View) -> View:
+        """The registry with the changed values in the place of the district's."""
+        number = max((row["id"] for row in view.parameters), default=0)
+        always = Window()
+        kept = [
+            shown
+            for row, shown in zip(rows_of(view), view.parameters, strict=True)
+            if row.place != (DISTRICT, 0)
+            or not row.window.always
+            or row.parameter not in self.values.get(row.rule, ())
+        ]
+        named = {"scope": DISTRICT, "scope_id": 0, **asdict(always)}
         for rule, values in self.values.items():
-            params[rule] = replace(params[rule], **values)
-        rules = tuple(rule for rule in setup.rules if rule.NAME not in self.off)
-        return replace(setup, rules=rules, params=params)
+            for name, value in values.items():
+                number += 1
+                row = {"id": number, "rule": rule, "parameter": name, "value": value}
+                kept.append(row | named)
+        return replace(view, parameters=kept)
 
     def plain(self) -> dict[str, Any]:
         """As the file says it."""
@@ -68,26 +87,21 @@ def read(text: str, name: str, rules: Sequence[Rule]) -> Changes:
 
 
 def _values(rule: Rule, said: Mapping[Any, Any]) -> tuple[dict[str, float], list[Fault]]:
-    shipped = rule.Params()
-    names = [field.name for field in fields(shipped)]
+    known = taken(rule)
     found: dict[str, float] = {}
     faults: list[Fault] = []
     for name, value in said.items():
         path: Path_ = (rule.NAME, name)
-        if name not in names:
-            faults += [(path, f"got an unknown parameter, expected {one_of(name, names)}")]
-        elif isinstance(value, bool) or not isinstance(value, int | float):
-            faults += [(path, f"got {value!r}, expected a number")]
-        elif fault := _fault(value, getattr(shipped, name)):
+        if name not in known:
+            faults += [(path, f"got an unknown parameter, expected {one_of(name, known)}")]
+        elif fault := _fault(known[name], value):
             faults += [(path, fault)]
         else:
-            found[name] = int(value) if isinstance(getattr(shipped, name), int) else float(value)
+            found[name] = known[name].of(value)
     return found, faults
 
 
-def _fault(value: float, shipped: float) -> str:
-    if not 0 <= value < float("inf"):
-        return f"got {value:g}, expected 0 or more"
-    if isinstance(shipped, int) and value != int(value):
-        return f"got {value:g}, expected a whole number, such as {shipped}"
-    return ""
+def _fault(known: Taken, value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"got {value!r}, expected a number"
+    return known.fault(value)

@@ -15,17 +15,17 @@ from detectors import rules, state
 from detectors.backtest_commands import backtest_command
 from detectors.detect import body
 from detectors.evaluation import conformance, evaluate, protocol, report
-from detectors.rules_commands import app as rules_app
 from detectors.explain_commands import explain_command
+from detectors.rules_commands import app as rules_app
 from detectors.settings import DetectSection, DetectSettings
 from sizao import service
 from sizao.errors import BadInput
 from sizao.settings import load_or_last_good, state_folder
 
 app = typer.Typer()
-app.add_typer(rules_app, name="rules")
 app.command("backtest")(backtest_command)
 app.command("explain")(explain_command)
+app.add_typer(rules_app, name="rules")
 
 
 @app.command("detect")

@@ -16,13 +16,14 @@ So the verdict is one of four:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import numpy as np
 
 from detectors.rule import Rule
+from detectors.sets import Set, sets_of
 from detectors.state import Setup
 from sizao.registry.model import View
 from sizao.signal import Evidence, Signal, SubjectType
@@ -217,10 +218,20 @@ def grouped(evidence: Evidence) -> dict[str, Evidence]:
     return found
 
 
-def parameters_of(setup: Setup, rule: str) -> dict[str, float]:
-    """What a rule was judged with."""
-    params = setup.params.get(rule)
-    return {} if params is None else {one.name: getattr(params, one.name) for one in fields(params)}
+def parameters_of(setup: Setup, said: Signal, view: View) -> Set | None:
+    """What the rule judged this device with: the set that the evidence names, else the one that
+    holds at the event's time; None for what is no rule.
+    """
+    rule = next((rule for rule in setup.rules if said.rule == rule.NAME), None)
+    if rule is None or not 0 < said.device < len(view.device_key):
+        return None
+    device = np.array([said.device], np.int32)
+    sets = sets_of(view, device, [rule], setup.params)
+    own = sets.by_rule[rule.NAME]
+    named = [one for one in own.sets if one.digest == said.evidence.get("rule_parameters")]
+    if named or own.plan is None:
+        return (named or list(own.sets))[0]
+    return own.sets[int(own.at(sets.kind, np.array([said.event_us]))[0])]
 
 
 def plain(outcome: Outcome) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -131,10 +132,12 @@ def _plain(
 ) -> dict[str, Any]:
     place = explain.place_of(said, view)
     rule = next((rule for rule in setup.rules if said.rule == rule.NAME), None)
+    used = explain.parameters_of(setup, said, view)
     return {
         "signal": {name: row[name] for name in _COLUMNS if name != "evidence"},
         "purpose": "" if rule is None else catalogue.purpose(rule),
-        "parameters": explain.parameters_of(setup, said.rule),
+        "parameters": {} if used is None else asdict(used.params),
+        "rule_parameters": "" if used is None else used.digest,
         "device": {"key": place.device, "carrier": place.carrier, "type": place.device_type},
         "place": [{"level": level, "code": code, "name": name} for level, code, name in place.path],
         "evidence": explain.grouped(said.evidence),
@@ -169,7 +172,7 @@ def _words(told: dict[str, Any]) -> Iterator[str]:
     yield _line("became", f"{one['became']} ({became}, {one['nature']})")
     for name, evidence in told["evidence"].items():
         yield _line(name, _said(evidence) or "none")
-    yield _line("parameters", _said(told["parameters"]) or "none")
+    yield _line("parameters", f"{_said(told['parameters']) or 'none'} ({told['rule_parameters']})")
     yield _line("archive", _archive(again))
     for each in told["samples"]:
         late_s = (each["received_us"] - each["event_us"]) / 1e6

@@ -11,12 +11,20 @@ from fix_registry import FIRE, TEMPERATURE, change
 from alerting.model import Became, Nature, Recorded
 from alerting.rows import insert, signal_row
 from deploy.local import fire as fires
-from detectors import rules
+from detectors import catalogue, rules
 from detectors import state as folds
 from ingest import rows
 from sizao.frame import Frame
 from sizao.registry.load import load
-from sizao.registry.write import AreaRow, CarrierRow, Change, DeviceRow, TypeRow
+from sizao.registry.write import (
+    AreaRow,
+    CarrierRow,
+    Change,
+    DeviceRow,
+    ParameterRow,
+    TypeRow,
+    store_catalogue,
+)
 from sizao.signal import Phase, Tier
 from sizao.units import AlarmState, Lane
 
@@ -107,6 +115,13 @@ def frames_of(found, lane_points, generation, writer):
     return made
 
 
+def set_for_all(name, value):
+    whole_week = {"from_minute": 0, "to_minute": 0, "days": 127, "offset_minutes": 0}
+    return ParameterRow(
+        "heat_rise", name, "district", 0, value, who="Li", why="dusty", **whole_week
+    )
+
+
 def at_us(at_s):
     """Seconds from ignition as a time."""
     return IGNITION_US + round(at_s * SECOND_US)
@@ -114,7 +129,9 @@ def at_us(at_s):
 
 @pytest.fixture
 async def town(connection, settings, tmp_path):
+    await store_catalogue(connection, catalogue.rows())
     generation = await change(connection, TOWN)
+    generation = await change(connection, Change(parameters=[set_for_all("alarm_rise_k", 5.5)]))
     # Whoever imported it did so before the first reading.
     await connection.execute("UPDATE generation SET made_at = '2025-12-01'")
     registry = await load(connection, 4)

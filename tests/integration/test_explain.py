@@ -77,6 +77,9 @@ async def test_signals_come_out_of_the_archive_again_bit_for_bit(town):
     words = await run("explain", alarm.id, "--config", town.config)
     assert "302\u5ba4 (room)" in words
     assert "recomputed  equal" in words
+    assert "alarm_rise_k 5.5, alarm_samples_count 2" in words
+    told = await explained(town, alarm.id)
+    assert told["rule_parameters"] == alarm.evidence["rule_parameters"]
     near = (await explained(town, alarm.id, "--back", "0.5", code=1))["recomputed"]
     assert (near["verdict"], near["why"][:17]) == ("differs", "the same decision")
     assert 0.001 < max(one["by"] for one in near["differences"]) < 0.2

@@ -2,12 +2,15 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from fix_detect import Point, registry
 from hypothesis import given
 from hypothesis import strategies as st
 
 from detectors import backtest, changes, rules
 from detectors.backtest import Incident, Raise, Verdicts, What
+from detectors.sets import sets_of
 from detectors.state import setup_of
 from sizao.errors import BadInput
 
@@ -132,20 +135,39 @@ def test_counts_stand_by_community_rule_and_tier_and_in_sums():
 # --- the file -----------------------------------------------------------------------------------
 
 
-def test_a_file_changes_parameters_and_leaves_rules_out():
+def parameter(number, name, value, scope="district", scope_id=0, to_minute=0):
+    return {
+        "id": number, "rule": "heat_rise", "parameter": name, "scope": scope,
+        "scope_id": scope_id, "value": value, "from_minute": 0, "to_minute": to_minute,
+        "days": 127, "offset_minutes": 480,
+    }  # fmt: skip
+
+
+def test_a_file_stands_for_what_is_set_for_the_district_and_leaves_rules_out():
     text = "heat_rise:\n  alarm_rise_k: 5.5\n  clear_s: 240\nsensor_fault: off\n"
     found = changes.read(text, "r.yaml", SHIPPED)
     shipped = setup_of(SHIPPED)
-    changed = found.setup(shipped)
-    assert changed.params["heat_rise"] == replace(
-        shipped.params["heat_rise"], alarm_rise_k=5.5, clear_s=240
-    )
-    assert {one.NAME for one in shipped.rules} - {one.NAME for one in changed.rules} == {
-        "sensor_fault"
-    }
+    left = {one.NAME for one in found.setup(shipped).rules}
+    assert {one.NAME for one in shipped.rules} - left == {"sensor_fault"}
     assert found.plain() == {
         "heat_rise": {"alarm_rise_k": 5.5, "clear_s": 240}, "sensor_fault": "off"
     }  # fmt: skip
+    before = [
+        parameter(1, "alarm_rise_k", 8),
+        parameter(2, "early_rise_k", 5),
+        parameter(3, "alarm_rise_k", 7, to_minute=360),
+        parameter(4, "alarm_rise_k", 9, scope="device", scope_id=1002),
+    ]
+    view = replace(registry([Point(1), Point(2)]).at(1), parameters=before)
+    after = found.view(view)
+    assert {row["id"] for row in after.parameters} == {2, 3, 4, 5, 6}
+    sets = sets_of(after, np.array([1001, 1002], np.int32), SHIPPED, shipped.params)
+    own = sets.by_rule["heat_rise"]
+    noon_us = 12 * 3600 * SECOND_US
+    chosen = [own.sets[one].params for one in own.at(sets.kind, np.array([noon_us] * 2))]
+    assert [one.alarm_rise_k for one in chosen] == [5.5, 9]
+    assert [(one.clear_s, one.early_rise_k) for one in chosen] == [(240, 5)] * 2
+    assert view.parameters == before
 
 
 def test_every_fault_of_a_file_is_told_at_once_with_its_line():
@@ -153,7 +175,8 @@ def test_every_fault_of_a_file_is_told_at_once_with_its_line():
 heat_rise:
   alarm_rise: 5
   early_rise_k: warm
-  clear_s: 1.5
+  clear_s: 30.5
+  alarm_rise_k: 40
 heat_fixed: no
 sensor_fault: {}
 heat_rise: off
@@ -163,8 +186,8 @@ heat_rise: off
     lines = str(told.value).splitlines()
     assert [line.split(": ")[0] + " " + line.split(": ")[1] for line in lines] == [
         "r.yaml:1 heat_rize", "r.yaml:2 heat_rise", "r.yaml:3 heat_rise.alarm_rise",
-        "r.yaml:4 heat_rise.early_rise_k", "r.yaml:5 heat_rise.clear_s", "r.yaml:6 heat_fixed",
-        "r.yaml:7 sensor_fault",
+        "r.yaml:4 heat_rise.early_rise_k", "r.yaml:5 heat_rise.clear_s",
+        "r.yaml:6 heat_rise.alarm_rise_k", "r.yaml:7 heat_fixed", "r.yaml:8 sensor_fault",
     ]  # fmt: skip
     assert "nearest: heat_rise" in lines[0]
     assert "nearest: alarm_rise_k" in lines[2]
