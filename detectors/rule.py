@@ -37,7 +37,8 @@ class Column:
 class Bound(NamedTuple):
     """Between what a person may set a parameter, and why; equal ends: it stays as shipped.
 
-    What is shipped may always be set, also a 0 that stands for "none". The rule must still find a fire with every parameter at its worst end (a contract test).
+    What is shipped may always be set, also a 0 that stands for "none". The rule must still find a
+    fire with every parameter at its worst end (a contract test).
     """
 
     low: float

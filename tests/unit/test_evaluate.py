@@ -219,7 +219,7 @@ def test_frames_hold_a_second_each_and_every_reading_once(tmp_path):
 def test_silence_behind_the_end_of_a_record_is_not_the_sensors(tmp_path):
     """Tests run at once, so the clock of a longer one goes on over one that has ended."""
 
-    def offline(block, params, clock_us, points):
+    def offline(block, params, clock_us, points, slots):
         if clock_us != watch.T0_US + 1190 * watch.SECOND_US:
             return []
         said = {"kind": Kind.OFFLINE, "tier": Tier.EARLY, "phase": Phase.RAISE, "evidence": {}}
