@@ -1,7 +1,7 @@
 -- What people may set of a detector, and where they have set it. `sizao migrate` writes what the
 -- detectors take, with its bounds, beside the catalogue.
 CREATE TABLE detector_parameter (
-    detector text NOT NULL REFERENCES detector ON DELETE CASCADE,
+    detector text NOT NULL REFERENCES detector ON UPDATE CASCADE ON DELETE CASCADE,
     name text NOT NULL,
     shipped double precision NOT NULL,
     low double precision NOT NULL,

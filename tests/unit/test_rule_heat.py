@@ -7,6 +7,8 @@ from fix_detect import T0_US, Point, cold, frame, registry, run, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from detectors import sets
+from detectors.rules import heat_fixed
 from sizao.frame import Flag
 
 KNOWN = registry([Point(1, heat_class="A1"), Point(2, heat_class="B"), Point(3)])
@@ -69,6 +71,7 @@ def test_evidence_says_what_decided_and_that_the_point_was_cold():
         "clear_below_c": 44.0,
         "clear_s": 180,
         "warm": False,
+        "rule_parameters": sets.set_of(heat_fixed, heat_fixed.Params()).digest,
     }
     assert (signal.site, signal.device, signal.subject.id) == (5, 1001, "1")
 
