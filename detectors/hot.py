@@ -69,9 +69,10 @@ def judge(
             found += _line(block, hot, timing, near, points, tier, *of)
         level.mark_busy(block, near.slot, Tier.EARLY, Tier.ALARM)
     if late is not None:
+        before = block[f"{Tier.EARLY}.active"][late.slot]
         for tier in (Tier.EARLY, Tier.ALARM):
             found += level.judge_late(block, hot.limit(tier), timing, late, points)
-        slow.remember(block, Tier.EARLY, late, block["baseline"][late.slot])
+        slow.remember(block, Tier.EARLY, late, block["baseline"][late.slot], before)
     return found
 
 

@@ -89,8 +89,16 @@ def since(block: Block, line: str, rows: Ordered, over: Float32s) -> Float32s:
     return np.where(seeded, rows.x - block[f"{line}.baseline"][slot], over)
 
 
-def remember(block: Block, line: str, rows: Ordered | Late, baseline: Float32s) -> None:
-    """Keep what the onsets were taken over that begin with these readings (in place)."""
+def remember(
+    block: Block, line: str, rows: Ordered | Late, baseline: Float32s, before: Bools | None = None
+) -> None:
+    """Keep what the onsets were taken over that begin with these readings (in place).
+
+    `before`: where one was on already, which a late reading of its own time does not begin anew: it
+    once put today's baseline in place of the onset's, and the onset did not end.
+    """
     slot = rows.slot
     begun = block[f"{line}.active"][slot] & (block[f"{line}.onset_us"][slot] == rows.event_us)
+    if before is not None:
+        begun &= ~before
     block[f"{line}.baseline"][slot[begun]] = baseline[begun]

@@ -281,3 +281,16 @@ def test_a_rule_whose_quantity_is_not_there_is_not_asked(monkeypatch):
     run(fold, [frame([(2, 0, 20.0)])])
     with pytest.raises(AssertionError):
         run(fold, [frame([(1, 1, 20.0), (2, 1, 20.0)])])
+
+
+def test_a_late_reading_of_an_onsets_own_time_keeps_its_baseline():
+    """It once took that of its arrival: the point had cooled, and the onset did not end."""
+    fold = cold(registry([Point(1, "surface_temperature_c")]))
+    frames = [
+        [(1, 10.0, -20), (1, 21.0, 80)],
+        [(1, 22.0, -20), (1, 12.0, 80)],
+        [(1, 12.0, -20)],
+        [(1, 722.0, 30)],
+    ]
+    said = [one for at in frames for one in run(fold, [frame(at, received_s=722.0)])]
+    assert [one.phase for one in said] == ["raise", "clear"]
