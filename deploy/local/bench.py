@@ -12,7 +12,9 @@ Measures, on one machine, with everything on board:
 
 Slow figures never fail; wrong counts do (exit 1).
 
-    python -m deploy.local.bench [--profile quick|default|full] [--only NAME] [--schema]
+A load whose signals come ever later is ended, and said to be: the search for the knee ends there.
+
+    python -m deploy.local.bench [--profile quick|default|full] [--shape NAME]... [--schema]
 """
 
 from __future__ import annotations
@@ -29,7 +31,17 @@ from ruamel.yaml import YAML
 
 from deploy.local import bench_district, bench_proc, bench_report
 from deploy.local.bench_load import Bench
-from deploy.local.bench_result import Mark, Result, Run, knee, line, mark, schema_text, verdict
+from deploy.local.bench_result import (
+    Mark,
+    Result,
+    Run,
+    holds,
+    knee,
+    line,
+    mark,
+    schema_text,
+    verdict,
+)
 from deploy.local.bench_shapes import PROFILES, Profile, Shaper, Step
 from deploy.local.bench_watch import SignalWatch
 from deploy.local.failure import ServerError
@@ -48,9 +60,8 @@ QUICK_MS, LATE_MS = 100.0, 1000.0
 class _Run:
     """One run of a profile."""
 
-    def __init__(self, profile: Profile, stack: ExitStack, only: str) -> None:
+    def __init__(self, profile: Profile, stack: ExitStack) -> None:
         """Start everything."""
-        self._only = only
         self.district = bench_district.build(profile.size, profile.fires)
         self._shaper = Shaper(district=self.district, warm_s=profile.warm_s)
         folder = private_place("bench")
@@ -99,17 +110,15 @@ class _Run:
         """Carry out each that is asked for."""
         for step in steps:
             shape = self._shaper.shape(step)
-            if self._only not in shape.name:
-                continue
             _say(f"{shape.name}: {shape.rate:g} messages/s for {shape.seconds:g} s")
             run = self.bench.run(shape)
             _say(bench_report.brief(run))
             yield run
 
 
-def measure(profile: Profile, stack: ExitStack, only: str) -> dict[str, Any]:
+def measure(profile: Profile, stack: ExitStack) -> dict[str, Any]:
     """Carry out a profile; the fields of a Result."""
-    one = _Run(profile, stack, only)
+    one = _Run(profile, stack)
     _say(f"idle for {profile.idle_s:g} s")
     idle_percent, idle_rss_mb = one.bench.idle(profile.idle_s)
     runs = list(one.steps(profile.steady))
@@ -119,7 +128,7 @@ def measure(profile: Profile, stack: ExitStack, only: str) -> dict[str, Any]:
     runs += one.steps(profile.free)
     for run in one.steps(profile.knee):
         runs.append(run)
-        if (run.sensor_to_signal_ms.p99 or LATE_MS) >= LATE_MS:
+        if not holds(run, LATE_MS):
             break
     return {
         "devices": len(one.district.rows),
@@ -169,7 +178,10 @@ def main() -> int:
     """Parse, run, write, print."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local.bench")
     parser.add_argument("--profile", choices=sorted(PROFILES), default="default")
-    parser.add_argument("--only", default="", help="steps whose name contains this")
+    names = sorted({step.name for one in PROFILES.values() for step in one.steps})
+    parser.add_argument(
+        "--shape", action="append", default=[], choices=names, help="of the profile only these"
+    )
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema, run nothing")
     asked = parser.parse_args()
     if asked.schema:
@@ -178,7 +190,7 @@ def main() -> int:
     began_s, machine = monotonic_s(), bench_proc.machine()
     try:
         with ExitStack() as stack:
-            found = measure(PROFILES[asked.profile], stack, asked.only)
+            found = measure(PROFILES[asked.profile].only(asked.shape), stack)
     except (ServerError, SizaoError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from deploy.local import bench_proc
 from deploy.local.bench_result import ByProcess, Rows, Run
 from deploy.local.bench_shapes import Shape
-from deploy.local.bench_watch import SignalWatch, spread
+from deploy.local.bench_watch import SignalWatch, late_us, spread
 from deploy.local.failure import ServerError
 from deploy.local.load import SETTLE_S
 from deploy.local.load_payload import maker
@@ -28,10 +28,12 @@ from deploy.local.receiver import Receiver
 from deploy.local.stack import Stack, environment
 from sizao.clock import monotonic_s, now_us
 from sizao.db import connected
-from sizao.signal import Kind, Phase
+from sizao.signal import Kind, Phase, Signal
 
 STORED_S = 60.0
 PAGES_S = 30.0  # after that a page is missing
+HOPELESS_S = 5.0  # signals that come so late come later and later: the rate is not carried
+WATCH_S = 0.25
 SAMPLED_ROWS = 4_000_000  # of more, every n-th point is looked at for doubles: it is a sort
 _MICRO = 1_000_000
 
@@ -47,6 +49,7 @@ class _Window:
     frames: int
     rss_mb: dict[str, int]
     generator: dict[str, Any]
+    ended_after_s: float | None
 
 
 class Bench:
@@ -78,13 +81,14 @@ class Bench:
         signals, pages = len(self._watch.seen), len(self._receiver.pages.accepted)
         rows, began_us = self._counter("rows"), now_us()
         place = self._stack.folder / shape.name
-        window = self._send(shape, place)
+        window = self._send(shape, place, signals)
         acked_us, readings = _oracle(shape, place)
         acknowledged = int(readings[acked_us > 0].sum())
         ended_s = monotonic_s()
         wait_for(lambda: self._counter("rows") - rows >= acknowledged, STORED_S)
         stored_after_s = round(monotonic_s() - ended_s, 2)
-        wait_for(lambda: len(self._receiver.pages.accepted) - pages >= shape.fires, PAGES_S)
+        fires = shape.fires if window.ended_after_s is None else len(self._raised(signals))
+        wait_for(lambda: len(self._receiver.pages.accepted) - pages >= fires, PAGES_S)
         inside = (acked_us >= window.from_us) & (acked_us < window.to_us)
         measured = int(readings[inside].sum())
         return Run(
@@ -104,12 +108,11 @@ class Bench:
             machine_percent=_machine(window.before, window.after),
             rss_mb=window.rss_mb,
             generator=window.generator,
+            ended_after_s=window.ended_after_s,
             rows=self._rows(acknowledged, began_us, stored_after_s),
             fires=shape.fires,
             sensor_to_signal_ms=spread(
-                at_us - one.event_us
-                for one, at_us in self._watch.seen[signals:]
-                if one.phase is Phase.RAISE and one.kind is Kind.FIRE
+                at_us - one.event_us for one, at_us in self._raised(signals)
             ),
             sensor_to_page_ms=spread(
                 page.at_us - page.event_us for page in self._receiver.pages.accepted[pages:]
@@ -117,7 +120,7 @@ class Bench:
             pages_refused=dict(self._receiver.pages.refused),
         )
 
-    def _send(self, shape: Shape, place: Path) -> _Window:
+    def _send(self, shape: Shape, place: Path, signals: int) -> _Window:
         place.mkdir(exist_ok=True)
         users = {carrier: self._stack.carriers[carrier] for carrier, _ in shape.devices}
         hand_over(place / "users.json", json.dumps(users), None)
@@ -130,18 +133,43 @@ class Bench:
             time.sleep(shape.warm_s)
             pids = {**self.pids(), "generator": generator.pid}
             before, from_us, frames = bench_proc.sample(pids), now_us(), self._counter("frames")
-            time.sleep(shape.window_s)
+            ended_after_s = self._watch_over(generator, shape, signals)
             after, to_us = bench_proc.sample(pids), now_us()
             frames = self._counter("frames") - frames
             memory = bench_proc.memory_mb(pids)
             out, _ = generator.communicate(timeout=shape.seconds + 2 * SETTLE_S)
+        except subprocess.TimeoutExpired as error:
+            raise ServerError(f"the load {shape.name} did not end", where=str(place)) from error
         finally:
             generator.kill()
             generator.wait()
         return _Window(
             before=before, after=after, from_us=from_us, to_us=to_us, frames=frames, rss_mb=memory,
-            generator=json.loads(out or "{}"),
+            generator=json.loads(out or "{}"), ended_after_s=ended_after_s,
         )  # fmt: skip
+
+    def _raised(self, start: int) -> list[tuple[Signal, int]]:
+        """Fires among the signals seen from `start` on, and when."""
+        return [
+            (one, at_us)
+            for one, at_us in self._watch.seen[start:]
+            if one.phase is Phase.RAISE and one.kind is Kind.FIRE
+        ]
+
+    def _watch_over(
+        self, generator: subprocess.Popen[str], shape: Shape, signals: int
+    ) -> float | None:
+        """Wait for the window's end. A load that is not carried is ended: what waits grows by the
+        second, and took minutes to drain. Returns after how many seconds it was, else None.
+        """
+        began_s, from_us = monotonic_s(), now_us()
+        while (passed_s := monotonic_s() - began_s) < shape.window_s:
+            newest = [(one.event_us, at_us) for one, at_us in self._raised(signals)[-1:]]
+            if shape.fires and late_us(newest, from_us, now_us()) > HOPELESS_S * _MICRO:
+                generator.terminate()
+                return round(passed_s, 1)
+            time.sleep(min(WATCH_S, shape.window_s - passed_s))
+        return None
 
     def _generate(self, shape: Shape, place: Path) -> subprocess.Popen[str]:
         mosquitto = self._stack.servers.mosquitto

@@ -21,6 +21,7 @@ def brief(run: Run) -> str:
     return (
         f"  signal p50/p99 {_ms(signal)}, page {_ms(page)} ms; us a reading: {costs};"
         f" busy {run.machine_percent['busy']} %, rows {run.rows.stored} of {run.rows.acknowledged}"
+        + ("" if run.ended_after_s is None else f"; NOT CARRIED, ended after {run.ended_after_s} s")
     )
 
 
@@ -39,6 +40,11 @@ def markdown(result: Result) -> str:
         parts.append(_marks(result))
     if result.knee_per_s:
         parts.append(f"Highest rate with p99 below 1 s: {result.knee_per_s:,.0f} messages/s.")
+    parts += [
+        f"{run.name} was ended after {run.ended_after_s:g} s: signals came more than 5 s late."
+        for run in result.runs
+        if run.ended_after_s is not None
+    ]
     if result.runs:
         shares = ratios(result.runs[min(1, len(result.runs) - 1)])
         told = ", ".join(f"{name} {shares[name]:g}" for name in _SHOWN[:6] if name in shares)

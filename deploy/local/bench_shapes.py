@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deploy.local.bench_district import KEYS_A_GATEWAY, BenchDistrict, Size
 from deploy.local.load import Device
 from deploy.local.load_payload import Form
+from sizao.errors import BadInput
 
 FIRES_PER_S = 4.0
 """Each is an incident with a page of its own: enough for a p99, few enough to cost little."""
@@ -51,9 +52,27 @@ class Profile:
     marks: bool = False
 
     @property
+    def steps(self) -> tuple[Step, ...]:
+        """All, in their order."""
+        return *self.steady, *self.free, *self.knee
+
+    @property
     def fires(self) -> int:
         """Of all steps together: every device burns once."""
-        return sum(step.fires for step in (*self.steady, *self.free, *self.knee))
+        return sum(step.fires for step in self.steps)
+
+    def only(self, names: Sequence[str]) -> Profile:
+        """With the steps of these names; whole without names. Raises BadInput: none is left."""
+        if not names:
+            return self
+        steady, free, knee = (
+            tuple(step for step in part if step.name in names)
+            for part in (self.steady, self.free, self.knee)
+        )
+        if not steady + free + knee:
+            has = ", ".join(dict.fromkeys(step.name for step in self.steps))
+            raise BadInput(f"no shape {', '.join(names)} in this profile; it has {has}")
+        return replace(self, steady=steady, free=free, knee=knee)
 
 
 def _slope(seconds: float, *rates: float) -> tuple[Step, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import numpy as np
@@ -76,3 +76,13 @@ def spread(waits_us: Iterable[int]) -> Spread:
         p99=round(float(p99), 1),
         max=round(float(waits_ms.max()), 1),
     )
+
+
+def late_us(newest: Sequence[tuple[int, int]], from_us: int, now_us: int) -> int:
+    """How late signals are now. `newest`: event and arrival of the last one, or nothing; while none
+    comes, the silence since `from_us` counts.
+    """
+    if not newest:
+        return now_us - from_us
+    event_us, at_us = newest[-1]
+    return max(at_us - event_us, now_us - max(at_us, from_us))

@@ -105,6 +105,58 @@ def test_frames_round_trip(rows, received_us, sequence, writer, data):
     assert same(frame.decode(value, frame.headers(value)), written)
 
 
+def written_by_pyarrow(one: frame.Frame) -> bytes:
+    """An Arrow stream of one batch, by nobody's hand."""
+    plain = ("received_us", "generation", "writer", "sequence")
+    metadata = {"sizao.frame": str(frame.VERSION)}
+    metadata |= {name: str(getattr(one, name)) for name in plain}
+    columns = [getattr(one, name) for name in frame.SCHEMA.names]
+    batch = pa.record_batch(columns, schema=frame.SCHEMA.with_metadata(metadata))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 7, 8, 9, 4_001, frame.ROWS_MAX])
+@pytest.mark.parametrize(("received_us", "sequence"), [(0, 0), (9_876, (1 << 62) - 1), (88, 99)])
+def test_a_frame_is_what_pyarrow_writes_byte_for_byte(rows, received_us, sequence):
+    one = small_frame(
+        point=np.arange(rows, dtype=np.uint32),
+        event_us=np.arange(rows, dtype=np.int64),
+        value=np.arange(rows, dtype=np.float32),
+        flags=np.arange(rows).astype(np.uint8),
+        received_us=received_us,
+        sequence=sequence,
+    )
+    value = frame.encode(one)
+    assert value == written_by_pyarrow(one)
+    assert pa.ipc.open_stream(value).read_all().column("value").to_pylist() == one.value.tolist()
+    for _ in range(2):  # by pyarrow, and known by its bytes
+        assert same(frame.decode(value, frame.headers(value)), one)
+
+
+def outcome(value: bytes) -> frame.Frame | str:
+    try:
+        return frame.decode(value, frame.headers(value))
+    except BadRecord as error:
+        return error.reason
+
+
+def test_a_frame_known_by_its_bytes_says_what_pyarrow_reads(monkeypatch):
+    """Whatever is damaged: the short way gives the same rows, or the same refusal."""
+    value = frame.encode(small_frame())
+    outcome(value)  # from now on its head is known
+    whole = frame.encode(small_frame(sequence=98, received_us=5 * 10**15))
+    damaged = [whole, *flips(whole), whole[:-1], whole + b"x", whole[:-8] + whole]
+    known = [one for one in damaged if frame._known(one) is not None]
+    assert len(damaged) * 0.05 < len(known) < len(damaged) * 0.5, "both ways are gone"
+    short = [outcome(one) for one in damaged]
+    monkeypatch.setattr(frame, "_known", lambda _: None)
+    for one, other in zip(short, [outcome(one) for one in damaged], strict=True):
+        assert one == other if isinstance(other, str) else same(one, other)
+
+
 @given(
     tier=st.sampled_from(signal.Tier),
     phase=st.sampled_from(signal.Phase),

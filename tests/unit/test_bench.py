@@ -22,13 +22,14 @@ from deploy.local.bench_result import (
     verdict,
 )
 from deploy.local.bench_shapes import PROFILES, Shaper
-from deploy.local.bench_watch import spread
+from deploy.local.bench_watch import late_us, spread
 from deploy.local.load_payload import Form, maker
 from deploy.local.places import REPOSITORY
 from ingest.check import check
 from ingest.device_types.compiled import compile_type
 from ingest.device_types.payload import reader
 from ingest.onboarding import operators
+from sizao.errors import BadInput
 
 
 def test_cpu_of_this_process_grows_with_its_work():
@@ -133,6 +134,37 @@ def test_the_knee_is_the_highest_rate_in_time():
     runs = [run(rate=10), run(rate=30), run(rate=40, sensor_to_signal_ms=late)]
     assert knee([*runs, run(rate=90, readings_per_message=50)], 1000.0) == 30
     assert knee([], 1000.0) == 0
+
+
+def test_a_load_that_was_ended_early_is_slow_not_wrong():
+    late = Spread(count=2, p50=5000.0, p99=6000.0, max=6000.0)
+    said = {"messages": 9, "said": 5, "acknowledged": 5}
+    ended = run(
+        rate=50, ended_after_s=7.5, generator=said, sensor_to_signal_ms=late,
+        sensor_to_page_ms=late,
+    )  # fmt: skip
+    assert verdict([ended]) == []
+    assert len(verdict([ended.model_copy(update={"generator": said | {"acknowledged": 4}})])) == 1
+    assert len(verdict([ended.model_copy(update={"sensor_to_page_ms": Spread(count=1)})])) == 1
+    assert knee([run(rate=10), ended], 10_000.0) == 10
+    assert "x was ended after 7.5 s" in bench_report.markdown(result(ended))
+
+
+def test_lateness_is_that_of_the_newest_signal_or_of_the_silence():
+    assert late_us([], 1_000, 4_000) == 3_000
+    assert late_us([(1_000, 3_500)], 1_000, 4_000) == 2_500
+    assert late_us([(3_400, 3_500)], 1_000, 9_000) == 5_500
+    assert late_us([(100, 200)], 1_000, 1_500) == 500, "a signal of before says nothing"
+
+
+def test_a_profile_is_cut_to_the_shapes_that_are_named():
+    full = PROFILES["full"]
+    assert full.only([]) is full
+    some = full.only(["lone-20k", "json-15k-tls"])
+    assert [step.name for step in some.steps] == ["lone-20k", "json-15k-tls"]
+    assert some.fires == sum(step.fires for step in some.steps)
+    with pytest.raises(BadInput, match="json-2k"):
+        PROFILES["quick"].only(["lone-20k"])
 
 
 def test_spread():
