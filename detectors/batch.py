@@ -1,7 +1,8 @@
 """One frame into rounds: at most one reading per point in each, in event-time order.
 
 Grouping and ordering is ONE sort of a packed uint64 (slot, event time, position); a lexsort or a
-stable argsort costs 20 times as much (reference: detection.md section 7).
+stable argsort costs 20 times as much (reference: detection.md section 7). The few rows of a tick,
+each of another point, as a rule, need none: a set of 25 says so in 1 us, where the arrays took 30.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from detectors.rule import Array
 
 KEY_BITS = 64
+_FEW = 256
 _POSITIONS: npt.NDArray[np.uint64] = np.arange(1 << 16, dtype=np.uint64)  # frames hold 40,000 rows
 
 
@@ -48,6 +50,8 @@ def rounds(rows: Rows, *, keep_changes: bool) -> tuple[list[Rows], int]:
     """
     if len(rows.slot) < 2:  # noqa: PLR2004 - nothing to order
         return ([rows] if len(rows.slot) else []), 0
+    if len(rows.slot) <= _FEW and len(set(rows.slot.tolist())) == len(rows.slot):
+        return [rows], 0
     order = _order(rows.slot, rows.event_us)
     rows = rows.only(order)
     same = rows.slot[1:] == rows.slot[:-1]

@@ -151,11 +151,11 @@ def split(block: Block, rows: Rows) -> tuple[Rows, LateHeat | None, int]:
     """
     newest_us = block["last_us"].take(rows.slot)
     again = _again(block, rows, newest_us)
-    if again.any():
+    if again is not None:
         first, late_first, twice = split(block, rows.only(~again))
         return first, late_first, twice + int(np.count_nonzero(again))
     ordered = rows.event_us > newest_us
-    if ordered.all():
+    if np.count_nonzero(ordered) == len(ordered):
         return rows, None, 0
     is_late = rows.event_us < newest_us
     late = rows.only(is_late)
@@ -182,14 +182,15 @@ def delivered_again(flags: npt.NDArray[np.uint8]) -> Bools:
     return again
 
 
-def _again(block: Block, rows: Rows, newest_us: Int64s) -> Bools:
+def _again(block: Block, rows: Rows, newest_us: Int64s) -> Bools | None:
     """Rows that MQTT delivered again and that bear the time of their arrival, unchanged in value:
-    one corrupt reading, acknowledged too late, would else be two in a row.
+    one corrupt reading, acknowledged too late, would else be two in a row. None where none is.
     """
+    if not np.count_nonzero(rows.flags):
+        return None
     again = delivered_again(rows.flags)
-    if again.any():
-        again &= (rows.value == block["x_c"].take(rows.slot)) & (newest_us > 0)
-    return again
+    again &= (rows.value == block["x_c"].take(rows.slot)) & (newest_us > 0)
+    return again if again.any() else None
 
 
 def update(block: Block, params: Params, rows: Rows) -> Heat:
@@ -206,7 +207,7 @@ def update(block: Block, params: Params, rows: Rows) -> Heat:
     step = x - before
     y = x
     odd = (step > params.jump_k) | (step < -params.drop_k) | gap
-    if odd.any():
+    if np.count_nonzero(odd):
         gap |= (block["seed_us"].take(slot) == before_us) & odd
         held = (step > params.jump_k) & ~gap
         y = np.where(held, before, x)
@@ -246,12 +247,15 @@ def _moves(
     move *= over_s
     move /= tau_s
     age_s = block["age_s"].take(slot)
-    young = age_s < params.warm_s
-    if young.any():
-        young &= ~odd
-        age_s[young] += counted_s[young]
-        block["age_s"][slot[young]] = age_s[young]
-        young &= age_s < params.warm_s
-        move[young] = np.minimum(2 * counted_s[young] / age_s[young], np.float32(1)) * rise[young]
-    move[odd] = 0
+    young = ((age_s < params.warm_s) & ~odd).nonzero()[0]
+    if len(young):
+        counted_s, age_s = counted_s.take(young), age_s.take(young)
+        age_s += counted_s
+        block["age_s"][slot.take(young)] = age_s
+        still = (age_s < params.warm_s).nonzero()[0]
+        gain = np.minimum(2 * counted_s.take(still) / age_s.take(still), np.float32(1))
+        young = young.take(still)
+        move[young] = gain * rise.take(young)
+    if np.count_nonzero(odd):
+        move[odd] = 0
     return move

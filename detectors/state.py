@@ -54,9 +54,9 @@ FUTURE_US = 3600 * SECOND_US
 FEATURES = "features@1"
 """Name of the block that all heat rules share."""
 
-_LOW_HIGH = np.full((2, max(units.BY_CODE) + 1), np.nan, np.float32)
+_LOW, _HIGH = np.full((2, max(units.BY_CODE) + 1), np.nan, np.float32)
 for _quantity in units.QUANTITIES:
-    _LOW_HIGH[:, _quantity.code] = _quantity.minimum, _quantity.maximum
+    _LOW[_quantity.code], _HIGH[_quantity.code] = _quantity.minimum, _quantity.maximum
 
 
 class Discard(StrEnum):
@@ -298,12 +298,13 @@ def _plausible(state: State, rows: Rows) -> Rows:
         good = (rows.event_us >= first_us) & (rows.event_us <= last_us)
         state.discards[Discard.EVENT_TIME] += int(np.count_nonzero(~good))
         rows = rows.only(good)
-    low, high = _LOW_HIGH[:, state.points.quantity[rows.slot]]
-    good = (rows.value >= low) & (rows.value <= high)
+    quantity = state.points.quantity.take(rows.slot)
+    good = (rows.value >= _LOW.take(quantity)) & (rows.value <= _HIGH.take(quantity))
     if state.lane is Lane.ALARM:
         good &= rows.value == np.rint(rows.value)
-    if not good.all():
-        state.discards[Discard.RANGE] += int(np.count_nonzero(~good))
+    bad = len(good) - int(np.count_nonzero(good))
+    if bad:
+        state.discards[Discard.RANGE] += bad
         rows = rows.only(good)
     return rows
 

@@ -70,7 +70,7 @@ BOUNDS = {
 
 def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Finding]:
     """Judge one round of readings in order."""
-    index = np.flatnonzero((rows.x_c >= _LOWEST_C) | block["busy"].take(rows.slot))
+    index = ((rows.x_c >= _LOWEST_C) | block["busy"].take(rows.slot)).nonzero()[0]
     if not len(index):
         return []
     rows = rows.only(index)

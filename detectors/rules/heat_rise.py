@@ -72,10 +72,8 @@ BOUNDS = {
 def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Finding]:
     """Judge one round of readings in order."""
     del points
-    index = np.flatnonzero(
-        (rows.rise_raw_k >= min(params.early_rise_k, params.alarm_rise_k))
-        | block["busy"].take(rows.slot)
-    )
+    lowest_k = min(params.early_rise_k, params.alarm_rise_k)
+    index = ((rows.rise_raw_k >= lowest_k) | block["busy"].take(rows.slot)).nonzero()[0]
     if not len(index):
         return []
     rows = rows.only(index)

@@ -80,10 +80,10 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
     del points
     step_k = rows.x_c - rows.before_c
     odd = np.abs(step_k) > params.jump_k
-    if odd.any():
+    if np.count_nonzero(odd):
         odd &= rows.before_us > 0  # a first reading is no jump, and its point stays untouched
     odd |= rows.x_c < params.lowest_c
-    index = np.flatnonzero(odd | block["busy"].take(rows.slot))
+    index = (odd | block["busy"].take(rows.slot)).nonzero()[0]
     if not len(index):
         return []
     rows, step_k = rows.only(index), step_k[index]
