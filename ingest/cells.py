@@ -57,11 +57,12 @@ def judged(
     cells = _cells(district, parts, starts)
     time, time_us = _times(parts, arrived_us[message], starts)
     _blame(cells, message, device, time, starts, faults)
-    good = np.flatnonzero(cells.verdict == OK)
+    good = (cells.verdict == OK).nonzero()[0]
     codes = np.array([one.code for one in cells.fields], np.int32)
-    entry, quantity, value = cells.entry[good], codes[cells.column[good]], cells.value[good]
-    says_alarms = np.repeat([part.compiled.says_alarms for part in parts], sizes)
-    if says_alarms.any():
+    entry, value = cells.entry.take(good), cells.value.take(good)
+    quantity = codes.take(cells.column.take(good))
+    if any(part.compiled.says_alarms for part in parts):
+        says_alarms = np.repeat([part.compiled.says_alarms for part in parts], sizes)
         where = _heard(cells, good, says_alarms)
         entry = np.concatenate((entry, where))
         quantity = np.concatenate((quantity, np.full(len(where), HEARD.code, np.int32)))
@@ -131,7 +132,7 @@ def _blame(
     faults: Faults,
 ) -> None:
     """Part by part: its values, then its times."""
-    bad, untimed = np.flatnonzero(cells.verdict > ABSENT), np.flatnonzero(time == TIME)
+    bad, untimed = (cells.verdict > ABSENT).nonzero()[0], (time == TIME).nonzero()[0]
     if not len(bad) and not len(untimed):
         return
     part_of = np.searchsorted(starts, np.concatenate((cells.entry[bad], untimed)), "right")

@@ -122,7 +122,7 @@ def _find(
     faults: Faults,
 ) -> None:
     """Where topics lead that are not remembered, in place; what leads nowhere is refused."""
-    for index in np.flatnonzero(leads == 0).tolist():
+    for index in (leads == 0).nonzero()[0].tolist():
         found = district.resolve(lane, messages[index].topic)
         if isinstance(found, Refusal):
             faults.whole(index, Fault(*found))
@@ -137,13 +137,17 @@ def _find(
 
 def _by_topic(district: District, leads: Leads) -> Iterable[tuple[int, Ints, Ints]]:
     """Readers, and the messages and devices of each."""
-    indexes = np.flatnonzero(leads > 0).astype(np.int32)
+    indexes = (leads > 0).nonzero()[0].astype(np.int32)
     if not len(indexes):
         return
     device, part = np.divmod(leads[indexes], PARTS)
     device = device.astype(np.int32)
-    reader = district.view.device_type[device] * PARTS + part
-    order = np.argsort(reader, kind="stable")
+    reader = district.view.device_type.take(device) * PARTS + part
+    first = int(reader[0])
+    if np.count_nonzero(reader == first) == len(reader):  # a tick of one type, as a rule
+        yield first, indexes, device
+        return
+    order = reader.argsort(kind="stable")
     reader, indexes, device = reader[order], indexes[order], device[order]
     ends = [*(np.flatnonzero(np.diff(reader)) + 1).tolist(), len(reader)]
     for start, end in zip([0, *ends], ends, strict=False):
@@ -153,7 +157,7 @@ def _by_topic(district: District, leads: Leads) -> Iterable[tuple[int, Ints, Int
 def _by_payload(district: District, leads: Leads) -> Iterable[Spoken]:
     """Messages whose payload names the devices, by the readers that they may need."""
     groups: dict[tuple[int, ...], tuple[list[int], list[int]]] = {}
-    for index in np.flatnonzero(leads < 0).tolist():
+    for index in (leads < 0).nonzero()[0].tolist():
         place = -int(leads[index]) - 1
         group = groups.setdefault(district.routes[place].readers, ([], []))
         group[0].append(index)
@@ -173,11 +177,12 @@ def _rows(
     event_us, flags, off_us = _times(
         arrived_us[message], dup[message], entries.time, entries.time_us
     )
-    corrected = np.flatnonzero(flags & _CLOCK_CORRECTED)
-    corrected = corrected[np.argsort(message[corrected], kind="stable")]  # the last one is kept
+    corrected = (flags & _CLOCK_CORRECTED).nonzero()[0]
+    if len(corrected) > 1:
+        corrected = corrected[message[corrected].argsort(kind="stable")]  # the last one is kept
     entry, quantity = entries.entry, entries.quantity
     point = district.view.points_of(device[entry], quantity)
-    for place in np.flatnonzero(point == 0).tolist():
+    for place in (point == 0).nonzero()[0].tolist():
         at, known = int(entry[place]), BY_CODE[int(quantity[place])]
         alarm = known.lane is Lane.ALARM
         reason = VERDICTS[NO_POINT]
@@ -185,17 +190,18 @@ def _rows(
         fault = Fault(reason, known.name, int(device[at]))
         faults.part(int(message[at]), fault, alarm=alarm)
     # By message, so that a point's readings of one tick keep the order in which they came.
-    order = np.argsort(message[entry], kind="stable")
-    order = order[point[order] > 0]
-    entry, point = entry[order], point[order]
+    order = message.take(entry).argsort(kind="stable")
+    if np.count_nonzero(point) < len(point):
+        order = order[point[order] > 0]
+    entry, point = entry.take(order), point.take(order)
     return Decoded(
-        message=message[entry],
+        message=message.take(entry),
         point=point,
-        event_us=event_us[entry],
-        value=entries.value[order].astype(np.float32),
-        flags=flags[entry],
-        partition=district.view.point_partition[point],
-        alarm=_LANE_ALARM[quantity[order]],
+        event_us=event_us.take(entry),
+        value=entries.value.take(order).astype(np.float32),
+        flags=flags.take(entry),
+        partition=district.view.point_partition.take(point),
+        alarm=_LANE_ALARM.take(quantity.take(order)),
         refused=list(faults.refused()),
         corrected_device=device[corrected],
         corrected_us=off_us[corrected],
@@ -209,6 +215,9 @@ def _times(
     said = time == OK
     off_us = np.where(said, np.rint(time_us), 0.0).astype(np.int64)
     off_us = np.where(said, off_us - arrived, 0)
+    believed = said & (off_us >= -LATE_US) & (off_us <= FUTURE_US_MAX)
+    if np.count_nonzero(believed) == len(believed) and not np.count_nonzero(dup):
+        return arrived + off_us, np.zeros(len(said), np.uint8), off_us  # as a rule
     believed = said & (off_us >= -PAST_US_MAX) & (off_us <= FUTURE_US_MAX)
     flags = np.where(said, 0, _NO_DEVICE_TIME) | np.where(dup, _REDELIVERED, 0)
     flags |= np.where(said & ~believed, _CLOCK_CORRECTED, 0)

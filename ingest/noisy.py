@@ -178,7 +178,7 @@ class Noisy:
         cost = np.ones(len(messages))
         if max(sizes) >= BYTES_A_TOKEN:
             cost += np.array(sizes) // BYTES_A_TOKEN
-        others = np.flatnonzero(who <= 0)
+        others = (who <= 0).nonzero()[0]
         for place in others.tolist():
             who[place] = self._who(district, lane, messages[place].topic)
         budget, refused = self.budget, {}

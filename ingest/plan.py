@@ -205,9 +205,9 @@ def _frames(
     if not len(decoded.point):
         return
     place = decoded.partition * 2 + decoded.alarm
-    order = np.argsort(place, kind="stable")
-    point, event_us = decoded.point[order].astype(np.uint32), decoded.event_us[order]
-    value, flags = decoded.value[order], decoded.flags[order]
+    order = place.argsort(kind="stable")
+    point, event_us = decoded.point.take(order).astype(np.uint32), decoded.event_us.take(order)
+    value, flags = decoded.value.take(order), decoded.flags.take(order)
     counts, end = np.bincount(place).tolist(), 0
     for number, count in enumerate(counts):
         first, end = end, end + count
