@@ -1,11 +1,14 @@
 """The load generator's plan and its MQTT: exact bytes, absolute times, this machine only."""
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from deploy.local import load_plan, load_wire
 from deploy.local.failure import ServerError
-from deploy.local.load import loopback, plan_of
+from deploy.local.load import Load, loopback, plan_of
 
 
 def test_connect_and_publish_are_the_standard_s_bytes():
@@ -69,6 +72,37 @@ def test_fires_burn_one_after_the_other():
 def test_it_never_leaves_this_machine(host):
     with pytest.raises(ServerError):
         loopback(host)
+
+
+def test_no_more_wait_for_their_connack_than_a_broker_s_queue_holds(monkeypatch):
+    """Beyond its queue the kernel drops a SYN, and each costs a second."""
+    monkeypatch.setattr("deploy.local.load.CONNECTING_MAX", 8)
+    users = {f"c{number}": "word" for number in range(100)}
+    plan = plan_of(devices=1, rate=10, seconds=0.1, fires=0, fires_from_s=0)
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        load = Load("127.0.0.1", server.getsockname()[1], users, [("c0", ["d0"])], plan)
+        found = ThreadPoolExecutor(1).submit(serve, server, len(users))
+        load.connect()
+        assert 1 < found.result(10) <= 8
+        load.close()
+
+
+def serve(server, connections):
+    """Answer, the first to come first, only when nobody else comes; returns how many waited."""
+    server.settimeout(0.05)
+    waiting, answered, most = [], [], 0
+    while len(answered) < connections:
+        try:
+            waiting.append(server.accept()[0])
+            most = max(most, len(waiting))
+        except TimeoutError:
+            for one in waiting:
+                one.recv(1_000)
+                one.sendall(bytes.fromhex("2003000000"))
+            answered, waiting = answered + waiting, []
+    for one in answered:
+        one.close()
+    return most
 
 
 def test_loopback_is_fine():
