@@ -34,10 +34,10 @@ check: ## ruff, mypy, import laws, layout
 	.venv/bin/lint-imports
 	$(PYTHON) -m pytest -q tests/contract/test_layout.py
 
-bench: ## the benchmarks; JSON under build/bench/ (PROFILE=quick, default or full)
+bench: ## the benchmarks; JSON under build/bench/ (PROFILE=quick, default or full; SHAPE=json-30k: that load alone)
 	@$(SETUP) run
-	@$(PYTHON) -m deploy.local.bench --profile $(or $(PROFILE),default)
-	@if [ "$(PROFILE)" != quick ]; then $(PYTHON) -m deploy.local.bench_detect && $(PYTHON) -m deploy.local.bench_registry; fi
+	@$(PYTHON) -m deploy.local.bench --profile $(or $(PROFILE),default) $(if $(SHAPE),--shape $(SHAPE))
+	@if [ "$(PROFILE)" != quick ] && [ -z "$(SHAPE)" ]; then $(PYTHON) -m deploy.local.bench_detect && $(PYTHON) -m deploy.local.bench_registry; fi
 
 chaos: ## the long fault runs; summaries under build/chaos/ (SEED=17 draws others)
 	@$(SETUP) test
