@@ -143,9 +143,10 @@ class Bench:
         finally:
             generator.kill()
             generator.wait()
+        summary = json.loads(out or "{}")
         return _Window(
             before=before, after=after, from_us=from_us, to_us=to_us, frames=frames, rss_mb=memory,
-            generator=json.loads(out or "{}"), ended_after_s=ended_after_s,
+            generator=summary, ended_after_s=ended_after_s or _fell_behind_s(summary, shape),
         )  # fmt: skip
 
     def _raised(self, start: int) -> list[tuple[Signal, int]]:
@@ -229,6 +230,14 @@ class Bench:
         assert stored is not None
         assert doubles is not None
         return int(stored[0]), int(doubles[0] or 0), int(doubles[1])
+
+
+def _fell_behind_s(said: dict[str, Any], shape: Shape) -> float | None:
+    """When a generator ended by itself that this machine did not let keep its rate."""
+    if not said or said["said"] == said["messages"]:
+        return None
+    until_s = float(said["said"]) / shape.rate
+    return round(max(until_s - shape.warm_s, 0.0), 1)
 
 
 def _oracle(shape: Shape, place: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

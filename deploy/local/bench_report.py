@@ -41,7 +41,7 @@ def markdown(result: Result) -> str:
     if result.knee_per_s:
         parts.append(f"Highest rate with p99 below 1 s: {result.knee_per_s:,.0f} messages/s.")
     parts += [
-        f"{run.name} was ended after {run.ended_after_s:g} s: signals came more than 5 s late."
+        f"{run.name} was ended after {run.ended_after_s:g} s: not carried, 5 s behind and more."
         for run in result.runs
         if run.ended_after_s is not None
     ]

@@ -59,7 +59,8 @@ class Run(_Closed):
     rss_mb: dict[str, int]
     generator: dict[str, Any]
     ended_after_s: float | None = Field(
-        default=None, description="the load was ended early: signals came ever later"
+        default=None,
+        description="the load was ended early: signals, or the generator, were 5 s behind",
     )
     rows: Rows
     fires: int

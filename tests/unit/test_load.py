@@ -1,6 +1,7 @@
 """The load generator's plan and its MQTT: exact bytes, absolute times, this machine only."""
 
 import socket
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from deploy.local import load_plan, load_wire
 from deploy.local.failure import ServerError
 from deploy.local.load import Load, loopback, plan_of
+from deploy.local.load_payload import Form, maker
 
 
 def test_connect_and_publish_are_the_standard_s_bytes():
@@ -90,8 +92,38 @@ def test_no_more_wait_for_their_connack_than_a_broker_s_queue_holds(monkeypatch)
     assert 1 < most <= 8
 
 
+def test_a_load_far_behind_its_plan_ends_and_hears_what_it_said(monkeypatch):
+    """A broker that answers, and a machine that cannot say so much."""
+    monkeypatch.setattr("deploy.local.load.BEHIND_S", 0.2)
+    monkeypatch.setattr("deploy.local.load.TURN", 10)
+    plan = plan_of(devices=1, rate=300_000, seconds=5, fires=0, fires_from_s=0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        load = Load("127.0.0.1", server.getsockname()[1], {"c0": "w"}, [("c0", ["d0"])], plan)
+        threading.Thread(target=acknowledge, args=(server, 100_000)).start()
+        load.connect()
+        load.run()
+        load.close()
+    said = len(load.said) - load.said.count(0)
+    assert 0 < said < plan.messages
+    assert load.acknowledged == said
+
+
+def acknowledge(server, messages):
+    """One connection: a CONNACK, then each message's PUBACK, in order."""
+    with server.accept()[0] as one:
+        one.recv(1_000)
+        one.sendall(bytes.fromhex("2003000000"))
+        size, came, told = len(load_wire.Topic.of("up/c0/telemetry/d0", 0).publish(1, b"")), 0, 0
+        size += len(maker(["d0"], Form.JSON)(0.0, 0))
+        while told < messages and (data := one.recv(65_536)):
+            came += len(data)
+            whole = range(told, came // size)
+            told = max(told, whole.stop)
+            one.sendall(b"".join(b"\x40\x02" + (n % 65_535 + 1).to_bytes(2, "big") for n in whole))
+
+
 def serve(server, connections):
-    """Answer, the first to come first, only when nobody else comes; returns how many waited, and all."""
+    """Answer, the first to come first, only when nobody else comes; returns how many waited."""
     server.settimeout(0.05)
     waiting, answered, most = [], [], 0
     while len(answered) < connections:
