@@ -8,13 +8,13 @@ Nothing here or in a rule knows a registry, a clock or a device object.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sizao.signal import Evidence, Kind, Phase, Tier
+from sizao.signal import Evidence, Kind, Phase, SubjectType, Tier
 from sizao.units import Lane
 
 Array = npt.NDArray[Any]
@@ -46,6 +46,23 @@ class Bound(NamedTuple):
     reason: str
 
 
+def _none() -> npt.NDArray[np.int32]:
+    return np.zeros(0, np.int32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeats:
+    """Whose words are awaited. A device stands at the slot of its first live point in the fold.
+
+    `leader`: that slot by slot, itself where the device has none; `awaited`: slots of the devices that
+    have to speak, rising; `interval_s`: how often at least, for each of these.
+    """
+
+    leader: npt.NDArray[np.int32] = field(default_factory=_none)
+    awaited: npt.NDArray[np.int32] = field(default_factory=_none)
+    interval_s: npt.NDArray[np.int32] = field(default_factory=_none)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
     """What the registry says about each slot of a fold, as far as rules may use it.
@@ -61,11 +78,12 @@ class Points:
     device: npt.NDArray[np.int32]
     area: npt.NDArray[np.int32]
     site: npt.NDArray[np.int32]
+    heartbeats: Heartbeats = field(default_factory=Heartbeats)
 
 
 @dataclass(slots=True, kw_only=True)
 class Finding:
-    """One thing to say about one slot; the fold makes the signal of it."""
+    """One thing to say about one slot, its point or the `about` device; the fold makes the signal."""
 
     slot: int
     kind: Kind
@@ -76,6 +94,7 @@ class Finding:
     evidence: Evidence
     late: bool = False
     self_test: bool = False
+    about: SubjectType = SubjectType.POINT
 
 
 class Rule(Protocol):
@@ -88,10 +107,12 @@ class Rule(Protocol):
     smoke or CO changes nothing here, and features that several rules share go into `features.py`.
 
     A module may also define `late(block, params, rows, points)` for temperatures older than the
-    newest of their point (features.LateHeat), and `tick(block, params, clock_us, points, slots)`
-    for what ends by the log's clock, at `slots` or, where that is None, at all; see `late_of`,
-    `tick_of`. `BOUNDS` says between what its parameters may be set, but for those of a name that
-    rules share (detectors/parameters.py); one that has no bounds stays as shipped.
+    newest of their point (features.LateHeat), `tick(block, params, clock_us, points, slots)`
+    for what ends by the log's clock, at `slots` or, where that is None, at all, and `hear(block,
+    received_us, slot, points)` for whom it matters that a point speaks, whatever it says; see
+    `late_of`, `tick_of`, `hear_of`. One that only hears reads nothing. `BOUNDS` says between what
+    its parameters may be set, but for those of a name that rules share (detectors/parameters.py);
+    one that has no bounds stays as shipped.
     """
 
     NAME: str
@@ -109,6 +130,7 @@ class Rule(Protocol):
 
 Judge = Callable[[Block, Any, Any, Points], list[Finding]]
 Tick = Callable[[Block, Any, int, Points, Array | None], list[Finding]]
+Hear = Callable[[Block, int, Array, Points], None]
 
 
 def late_of(rule: Rule) -> Judge | None:
@@ -119,6 +141,11 @@ def late_of(rule: Rule) -> Judge | None:
 def tick_of(rule: Rule) -> Tick | None:
     """The rule's judgement of time passing, if it has one."""
     return getattr(rule, "tick", None)
+
+
+def hear_of(rule: Rule) -> Hear | None:
+    """Where the rule is told of every row that the bridges wrote, if it wants to be."""
+    return getattr(rule, "hear", None)
 
 
 def key_of(rule: Rule) -> str:

@@ -25,11 +25,13 @@ from detectors.rule import (
     Array,
     Block,
     Finding,
+    Hear,
     Judge,
     Points,
     Rule,
     Tick,
     empty_block,
+    hear_of,
     key_of,
     late_of,
     move_block,
@@ -123,6 +125,7 @@ class State:
     rules: tuple[Rule, ...]
     groups: tuple[Group, ...]
     ticks: tuple[tuple[Rule, Tick], ...]  # the rules that judge time passing
+    hears: tuple[tuple[Rule, Hear], ...]  # the rules that judge who speaks
     view: View
     points: Points
     sets: Sets  # parameters in force
@@ -156,6 +159,7 @@ def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
         rules=rules,
         groups=groups,
         ticks=tuple((rule, tick) for rule in rules if (tick := tick_of(rule)) is not None),
+        hears=tuple((rule, hear) for rule in rules if (hear := hear_of(rule)) is not None),
         view=view,
         blocks={},
         heard_us=dict.fromkeys(setup.writers.get(lane, ()), 0),
@@ -280,6 +284,7 @@ def _known(state: State, frame: Frame) -> Rows:
         refused = state.waiting.put(frame, slot == UNKNOWN)
         if refused:
             state.discards[Discard.UNKNOWN_FULL] += refused
+    _hear(state, frame, slot if keep is None else slot[keep])
     if not state.all_judged:
         read = state.readers.take(slot, mode="clip") != 0
         keep = read if keep is None else keep & read
@@ -287,6 +292,15 @@ def _known(state: State, frame: Frame) -> Rows:
     if keep is not None:
         rows = rows.only(keep)
     return _plausible(state, rows)
+
+
+def _hear(state: State, frame: Frame, slot: npt.NDArray[np.int32]) -> None:
+    """Tell who speaks. What another than the bridges writes is no word of a device: a reject that
+    is replayed after days is not one of today.
+    """
+    if not state.heard_us or frame.writer in state.heard_us:
+        for rule, hear in state.hears:
+            hear(state.blocks[key_of(rule)], frame.received_us, slot, state.points)
 
 
 def _plausible(state: State, rows: Rows) -> Rows:
@@ -344,15 +358,17 @@ def _ask(state: State, rule: Rule, judge: Judge, rows: Any) -> list[_Said]:
 
 def _signal(state: State, rule: Rule, used: Set, finding: Finding, received_us: int) -> Signal:
     point = int(state.point[finding.slot])
+    device = int(state.view.point_device[point])
+    about = device if finding.about is SubjectType.DEVICE else point
     return make(
         rule=rule.NAME,
         rule_version=rule.VERSION,
         kind=finding.kind,
         tier=finding.tier,
         phase=finding.phase,
-        subject=Subject(type=SubjectType.POINT, id=str(point)),
+        subject=Subject(type=finding.about, id=str(about)),
         site=int(state.view.point_site[point]),
-        device=int(state.view.point_device[point]),
+        device=device,
         onset_us=finding.onset_us,
         event_us=finding.event_us,
         received_us=received_us,

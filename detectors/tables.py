@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors import features
-from detectors.rule import Points, Rule
+from detectors import features, heartbeat
+from detectors.rule import Heartbeats, Points, Rule
 from detectors.sets import sets_of
 from sizao import units
 from sizao.limits import STATIC_MINIMUM_C, STATIC_ONLY
@@ -39,7 +39,8 @@ def groups_of(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
     """Rules by what they read."""
     apart: dict[frozenset[str], list[Rule]] = {}
     for rule in rules:
-        apart.setdefault(frozenset(rule.READS), []).append(rule)
+        if rule.READS:
+            apart.setdefault(frozenset(rule.READS), []).append(rule)
     groups = []
     for quantities, readers in apart.items():
         reads = np.zeros(_CODES, np.bool_)
@@ -75,6 +76,7 @@ def tables_of(
             device=device,
             area=view.device_area[device],
             site=view.point_site[fold.point],
+            heartbeats=heartbeat.of(view, fold) if lane is Lane.TELEMETRY else Heartbeats(),
         ),
         "sets": sets_of(view, device, rules, params),
         "readers": readers,

@@ -254,7 +254,8 @@ class Effect:
 
 def effect(before: View, then: View, rule: Rule) -> Effect:
     """Compare two views that differ in parameters alone."""
-    codes = [BY_NAME[name].code for name in rule.READS]
+    # One that reads nothing hears all.
+    codes = [BY_NAME[name].code for name in rule.READS or BY_NAME]
     point = np.flatnonzero(before.point_live & np.isin(before.point_quantity, codes))
     device = before.point_device[point]
     old, new = (_own(view, device, rule) for view in (before, then))

@@ -12,11 +12,11 @@ from ingest import positions
 from ingest.coordinates import Crs
 from ingest.draft import Draft
 from ingest.sheet import Layout, Sheet
-from sizao.registry.model import LEVELS, NO_FLOOR, Area, View
+from sizao.registry.model import LEVELS, NO_FLOOR, USES, Area, View
 from sizao.registry.write import AreaRow, Change
 
 LAYOUT = Layout(
-    columns=("code", "parent", "level", "name_zh", "name_en", "floor", "lon", "lat"),
+    columns=("code", "parent", "level", "name_zh", "name_en", "floor", "lon", "lat", "use"),
     needed=("code", "parent", "level", "name_zh", "name_en"),
     numbers=("lon", "lat"),
 )
@@ -31,12 +31,13 @@ _TOP = LEVELS[0]
 def draft(sheet: Sheet, view: View, crs: Crs | None) -> Draft:
     """What the file would change. Raises BadInput with its faults.
 
-    `lon`, `lat` left out or empty say nothing: what the registry knows stays.
+    `lon`, `lat` left out or empty, and `use` left out, say nothing: what the registry knows stays.
     """
     known = {area.code: area for area in view.areas.values()}
     _check_names(sheet)
     _check_tree(sheet, view, known)
     floors = _floors(sheet, view, known)
+    uses = _uses(sheet)
     _check_homes(sheet, view, known)
     where = positions.read(sheet, crs)
     sheet.faults.raise_any()
@@ -49,7 +50,8 @@ def draft(sheet: Sheet, view: View, crs: Crs | None) -> Draft:
         old = None if before is None else _row(view, before)
         if old is not None and lon is None:
             lon, lat = old.lon, old.lat
-        row = AreaRow(code, parent, level, name_zh, name_en, lon, lat, floors[number])
+        use = uses[number] if uses else "" if old is None else old.use
+        row = AreaRow(code, parent, level, name_zh, name_en, lon, lat, floors[number], use)
         if row != old:
             rows.append(row)
             added += old is None
@@ -123,6 +125,17 @@ def _floors(sheet: Sheet, view: View, known: dict[str, Area]) -> list[int | None
     return found
 
 
+def _uses(sheet: Sheet) -> list[str]:
+    """What each area is used for; empty where the file has no such column."""
+    if "use" not in sheet.columns:
+        return []
+    for place, cell in sheet.cells("use"):
+        if cell not in USES:
+            words = ", ".join(filter(None, USES))
+            sheet.faults.add(place, "use", f"got {cell!r}, expected {words} or nothing", cell, USES)
+    return sheet.column("use")
+
+
 def _check_homes(sheet: Sheet, view: View, known: dict[str, Area]) -> None:
     """No area may leave every site while devices are in it."""
     place_of = dict(zip(sheet.column("code"), sheet.places, strict=True))
@@ -156,6 +169,7 @@ def _row(view: View, area: Area) -> AreaRow:
         area.lon if known else None,
         area.lat if known else None,
         None if area.floor == NO_FLOOR else area.floor,
+        area.use,
     )
 
 

@@ -31,12 +31,20 @@ class Point:
     heat_class: str = ""
     from_gen: int = 1
     partition: int = 0
+    state: str = "in_service"
 
 
-def registry(points: Iterable[Point], generation: int = 1) -> Registry:
-    """Every point on a device of its own (device id = 1000 + point id), all on one site."""
+def registry(points: Iterable[Point], generation: int = 1, interval_s: int = 0) -> Registry:
+    """Every point on a device of its own (device id = 1000 + point id), all on one site; of a type
+    that speaks each `interval_s`, if given.
+    """
     points = sorted(points, key=lambda point: point.id)
     tables = {name: schema.empty_table() for name, schema in TABLES.items()}
+    document = f"expected_interval_s: {interval_s}"
+    kind = {"id": 1, "name": "t", "version": 1, "document": document}
+    if interval_s:
+        held = {"from_gen": 1, "to_gen": FOREVER}
+        tables["device_type"] = _table("device_type", [kind | held])
     tables["device"] = _table(
         "device",
         [
@@ -50,7 +58,7 @@ def registry(points: Iterable[Point], generation: int = 1) -> Registry:
                 "heat_class": class_code(point.heat_class),
                 "gas": 0,
                 "mark": "real",
-                "state": "in_service",
+                "state": point.state,
                 "lon": float("nan"),
                 "lat": float("nan"),
                 "from_gen": point.from_gen,

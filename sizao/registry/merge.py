@@ -8,13 +8,14 @@ ones. Ids are dense: the next ones after the highest ever used.
 from __future__ import annotations
 
 from sizao.limits import HEAT_CLASSES
+from sizao.registry.model import USES
 from sizao.units import GASES
 
 STAGE: dict[str, str] = {
     "area": """
         CREATE TEMP TABLE staged_area (row integer, code text, parent text, level text,
             name_zh text, name_en text, lon double precision, lat double precision,
-            floor smallint)
+            floor smallint, use text)
         ON COMMIT DROP""",
     "carrier": """
         CREATE TEMP TABLE staged_carrier (row integer, name text, site text, revoked boolean)
@@ -77,6 +78,10 @@ FAULTS: dict[str, str] = {
                                code, floor),
                    floor NOT BETWEEN -20 AND 200 OR (floor IS NOT NULL AND level <> 'floor')
             FROM staged_area
+            UNION ALL
+            SELECT row, format('area %s: use %s: expected one of {", ".join(filter(None, USES))}, or'
+                               ' none', code, use),
+                   use <> ALL (ARRAY[{", ".join(f"'{use}'" for use in USES)}]) FROM staged_area
         ) fault WHERE wrong""",
     "carrier": """
         SELECT row, text FROM (
@@ -207,19 +212,19 @@ _AREA = (
         FROM generate_series(0, (SELECT partitions FROM district) - 1) p""",
     """CREATE TEMP TABLE new_area ON COMMIT DROP AS
         SELECT i.id, coalesce(up.id, p.id, 0) AS parent, s.level, s.code, s.name_zh, s.name_en,
-               s.lon, s.lat, s.floor, CASE WHEN s.level = 'site'
+               s.lon, s.lat, s.floor, s.use, CASE WHEN s.level = 'site'
                    THEN coalesce(i.old_partition, load.partition) ELSE -1 END::smallint AS partition
         FROM staged_area s JOIN area_id i USING (code) JOIN load ON load.n = i.turn
         LEFT JOIN area p ON p.code = s.parent AND p.to_gen IS NULL
         LEFT JOIN area_id up ON up.code = s.parent""",
     "ANALYZE new_area",
     """DELETE FROM new_area n USING area a WHERE a.id = n.id AND a.to_gen IS NULL
-        AND (a.parent, a.level, a.name_zh, a.name_en, a.lon, a.lat, a.floor)
-        IS NOT DISTINCT FROM (n.parent, n.level, n.name_zh, n.name_en, n.lon, n.lat, n.floor)""",
+        AND (a.parent, a.level, a.name_zh, a.name_en, a.lon, a.lat, a.floor, a.use) IS NOT DISTINCT
+        FROM (n.parent, n.level, n.name_zh, n.name_en, n.lon, n.lat, n.floor, n.use)""",
     """UPDATE area SET to_gen = :generation FROM new_area n
         WHERE area.id = n.id AND area.to_gen IS NULL""",
     """INSERT INTO area SELECT id, parent, level, code, name_zh, name_en, lon, lat, partition,
-        :generation, NULL, floor FROM new_area""",
+        :generation, NULL, floor, use FROM new_area""",
 )
 
 _CARRIER = (

@@ -58,6 +58,12 @@ LEVELS: tuple[str, ...] = (
 )
 """Levels of the area tree from the top; any but the first may be missing."""
 
+CHARGING = "charging"
+USES: tuple[str, ...] = ("", CHARGING)
+"""What an area is used for, as far as alarms are judged by it; it holds for all below it. Where
+e-bikes are charged, minutes count.
+"""
+
 _TEXT = pa.large_string()
 _GENERATIONS = [pa.field("from_gen", pa.int64()), pa.field("to_gen", pa.int64())]
 
@@ -79,6 +85,7 @@ TABLES: dict[str, pa.Schema] = {
         ("lat", pa.float64()),
         ("partition", pa.int16()),  # of a site; -1 elsewhere
         ("floor", pa.int16()),  # number of a floor; NO_FLOOR elsewhere
+        ("use", _TEXT),  # one of USES
     ),
     "carrier": _table(
         ("id", pa.int32()), ("name", _TEXT), ("site", pa.int32()), ("revoked", pa.bool_())
@@ -133,6 +140,7 @@ class Area:
     lat: float
     partition: int
     floor: int = NO_FLOOR
+    use: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +198,12 @@ class View:
             carrier = self.carrier_names[int(self.device_carrier[device])]
             rosters[carrier][self.device_key[device]] = device
         return rosters
+
+    @cached_property
+    def device_in_service(self) -> npt.NDArray[np.bool_]:
+        """By device: whether its life-cycle says that it is to speak and to be believed."""
+        served = (state == LifeState.IN_SERVICE for state in self.device_state)
+        return np.fromiter(served, np.bool_, len(self.device_state))
 
     @cached_property
     def _point_index(self) -> tuple[Ints, npt.NDArray[np.int64], Ints]:

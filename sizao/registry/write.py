@@ -23,7 +23,9 @@ _FAULTS_SHOWN = 50
 
 @dataclass(frozen=True, slots=True)
 class AreaRow:
-    """A node of the tree; `parent` is a code ("" for the district), `floor` a floor's number."""
+    """A node of the tree; `parent` is a code ("" for the district), `floor` a floor's number, `use`
+    one of model.USES.
+    """
 
     code: str
     parent: str
@@ -33,6 +35,7 @@ class AreaRow:
     lon: float | None = None
     lat: float | None = None
     floor: int | None = None
+    use: str = ""
 
 
 @dataclass(frozen=True, slots=True)
