@@ -12,11 +12,13 @@ from alerting import policy
 from alerting.contacts import Directory
 from alerting.fold import Composed
 from alerting.incident import message_id
-from alerting.model import PAGED, Incident, Member, Nature, Transition
+from alerting.model import PAGED, Incident, Member, Nature, Place, Transition
 from alerting.notice import Notice
+from alerting.place import place_of
 from alerting.policy import Responder
 from alerting.rows import Row
 from sizao.registry.model import View
+from sizao.signal import Signal
 
 FIRST_STEP = 0
 RECIPIENTS_MAX = 500
@@ -67,6 +69,10 @@ class Composer:
             left_out=left_out,
             unrouted=owed and not messages,
         )
+
+    def place(self, signal: Signal) -> Place:
+        """Where the subject of a signal stands, now."""
+        return place_of(self._view(), signal)
 
     def _messages(self, notice: Notice, arrived_us: int) -> tuple[list[Row], int]:
         """Rows, and how many responders the bound leaves out."""

@@ -25,12 +25,12 @@ from alerting.outbox import Claim, Record
 from alerting.rows import Row
 from sizao.errors import Retriable
 
-SCHEMA = 1
+SCHEMA = 2
 _PAGE = 4096
 _BUSY_S = 0.5  # another process has it, and keeps it
 _PRIMARY = 0xFF  # of SQLite's extended result codes
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_MIRRORED = frozenset({"incident", "incident_device", "signal", "message"})
+_MIRRORED = frozenset({"incident", "incident_device", "signal", "silence", "message"})
 
 
 class LedgerFull(Retriable):
@@ -176,6 +176,7 @@ class DiskLedger:
                 one.execute("DELETE FROM incident")
                 one.execute("DELETE FROM incident_device")
                 one.execute("DELETE FROM signal WHERE NOT own")
+                one.execute("DELETE FROM silence")
             for write in seen.writes:
                 disk_rows.put(one, write)
             one.executemany("DELETE FROM incident WHERE id = ?", [(name,) for name in seen.gone])

@@ -13,8 +13,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alerting import rows
+from alerting.carriers import Tally
+from alerting.corroborate import OTHERS_MAX
 from alerting.fold import MEMBERS_SHOWN, Found, Item, Move, OffsetMoved, Partition, Wanted
-from alerting.model import Incident, Member, Nature
+from alerting.model import Beside, Incident, Member, Nature
 from alerting.rows import Write
 
 SEEN_MAX = 50_000
@@ -33,7 +35,12 @@ CREATE TABLE incident (
 CREATE INDEX incident_of_key ON incident (site, kind, nature);
 CREATE TABLE incident_device (
     incident TEXT, member TEXT, device INTEGER, tier TEXT, onset TEXT, joined_us INTEGER,
-    last_us INTEGER, cleared_us INTEGER, PRIMARY KEY (incident, member)) WITHOUT ROWID;
+    last_us INTEGER, cleared_us INTEGER, floor INTEGER, alone INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (incident, member)) WITHOUT ROWID;
+CREATE TABLE silence (
+    subject TEXT, nature TEXT, carrier TEXT, device INTEGER, onset TEXT, onset_us INTEGER,
+    ended_us INTEGER, PRIMARY KEY (subject, nature)) WITHOUT ROWID;
+CREATE INDEX silence_of_carrier ON silence (carrier) WHERE ended_us IS NULL;
 CREATE TABLE signal (
     seq INTEGER PRIMARY KEY, id TEXT UNIQUE, onset TEXT NOT NULL, rule TEXT, rule_version INTEGER,
     kind TEXT, tier TEXT, phase TEXT, subject_type TEXT, subject TEXT, site INTEGER, device INTEGER,
@@ -42,6 +49,8 @@ CREATE TABLE signal (
     became TEXT, own INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX signal_of_onset ON signal (onset) WHERE incident IS NOT NULL;
 CREATE INDEX signal_own ON signal (seq) WHERE own;
+CREATE INDEX signal_of_water ON signal (site, event_us) WHERE kind = 'water';
+CREATE INDEX signal_of_loss ON signal (device, onset_us) WHERE kind IN ('offline', 'fault');
 CREATE TABLE transition (
     id TEXT PRIMARY KEY, incident TEXT, version INTEGER, cause TEXT UNIQUE, cause_kind TEXT,
     what TEXT, at_us INTEGER, event_us INTEGER, actor TEXT, late INTEGER, before TEXT, after TEXT,
@@ -132,14 +141,7 @@ def look_up(one: sqlite3.Connection, about: Wanted | None) -> Found:
         ).fetchone()
         if row is not None:
             incidents.append(_incident(row))
-    members: dict[str, dict[str, Member]] = {}
-    for incident in incidents:
-        found = one.execute(
-            f"SELECT {rows.MEMBER_COLUMNS} FROM incident_device WHERE incident = ?"
-            " AND member IN (SELECT value FROM json_each(?))",
-            (incident.id, json.dumps(about.names)),
-        )
-        members[incident.id] = {row[1]: rows.member_of(row)[1] for row in found}
+    members = {incident.id: _members(one, incident, about.names) for incident in incidents}
     holders = one.execute(
         "SELECT DISTINCT onset, nature, incident FROM signal"
         " WHERE onset IN (SELECT value FROM json_each(?)) AND incident IS NOT NULL",
@@ -149,7 +151,57 @@ def look_up(one: sqlite3.Connection, about: Wanted | None) -> Found:
         incidents=incidents,
         members=members,
         holders={(row[0], Nature(row[1])): row[2] for row in holders},
+        beside=_beside(one, about),
+        **_silences(one, about),
     )
+
+
+def _members(one: sqlite3.Connection, incident: Incident, names: list[str]) -> dict[str, Member]:
+    """Those of `names`, and the newest of an early fire."""
+    select = f"SELECT {rows.MEMBER_COLUMNS} FROM incident_device WHERE incident = ?"
+    named = f"{select} AND member IN (SELECT value FROM json_each(?))"
+    found = one.execute(named, (incident.id, json.dumps(names))).fetchall()
+    if incident.is_early_fire:
+        newest = f"{select} ORDER BY last_us DESC, member LIMIT ?"
+        found += one.execute(newest, (incident.id, OTHERS_MAX)).fetchall()
+    return {row[1]: rows.member_of(row)[1] for row in found}
+
+
+def _beside(one: sqlite3.Connection, about: Wanted) -> list[tuple[Nature, Beside]]:
+    """What lies beside the fires of a batch, as far as this process has stored it."""
+    between = about.since_us, about.until_us
+    water = (
+        f"SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind = 'water' AND phase <> 'clear'"
+        " AND site IN (SELECT value FROM json_each(?)) AND event_us BETWEEN ? AND ?"
+    )
+    loss = (
+        f"SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind IN ('offline', 'fault')"
+        " AND phase = 'raise' AND device IN (SELECT value FROM json_each(?))"
+        " AND onset_us BETWEEN ? AND ? AND " + rows.is_loss("json_extract(evidence, '$.quantity')")
+    )
+    found = one.execute(water, (json.dumps(about.sites), *between)).fetchall()
+    found += one.execute(loss, (json.dumps(about.devices), *between)).fetchall()
+    return [rows.beside_of(row) for row in found]
+
+
+def _silences(one: sqlite3.Connection, about: Wanted) -> dict[str, Any]:
+    """Who of the asked is silent, and how many of each carrier."""
+    silent = one.execute(
+        f"SELECT {rows.SILENCE_COLUMNS} FROM silence WHERE ended_us IS NULL"
+        " AND subject IN (SELECT value FROM json_each(?))",
+        (json.dumps(about.silent),),
+    )
+    tallies = one.execute(
+        "SELECT carrier, nature, count(*), min(onset_us) FROM silence WHERE ended_us IS NULL"
+        " AND device > 0 AND carrier IN (SELECT value FROM json_each(?)) GROUP BY carrier, nature",
+        (json.dumps(about.carriers),),
+    )
+    return {
+        "silent": dict(rows.silence_of(row) for row in silent),
+        "tallies": {
+            (row[0], Nature(row[1])): Tally(count=row[2], first_us=row[3]) for row in tallies
+        },
+    }
 
 
 def _incident(row: Sequence[Any]) -> Incident:

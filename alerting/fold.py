@@ -8,26 +8,37 @@ in these steps, and differ only in how they look up and write:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from alerting import rows
+from alerting import carriers, rows
 from alerting.book import Book
-from alerting.incident import member_name
+from alerting.carriers import Silences, Tally
+from alerting.corroborate import KINDS
+from alerting.incident import key_of
+from alerting.member import member_name
 from alerting.model import (
+    ALARMING_US,
     INCIDENT_KINDS,
+    Beside,
     Effect,
+    Heard,
     Incident,
     Key,
     Member,
     Nature,
+    Place,
     Placed,
     Recorded,
+    Silent,
     Transition,
 )
+from alerting.place import NOWHERE
 from alerting.rows import Write
 from sizao.errors import Permanent, Refused
-from sizao.signal import Signal
+from sizao.signal import Kind, Signal
 
 MEMBERS_SHOWN = 20
 """Members of an incident that a notice names, first come first."""
@@ -52,11 +63,17 @@ class Move:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A signal to store; `arrived_us`: when the log had it."""
+    """A signal to store; `arrived_us`: when the log had it; `place`: of whom it is about."""
 
     signal: Signal
     nature: Nature
     arrived_us: int
+    place: Place = NOWHERE
+
+    @property
+    def key(self) -> Key:
+        """Of the incidents that it concerns."""
+        return key_of(Heard(signal=self.signal, nature=self.nature))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +91,18 @@ class Composed:
 
 Compose = Callable[[Incident, Transition, Sequence[Member], int], Composed]
 """(incident after, transition, members to name, arrival of its signal) -> what follows."""
+
+
+class World(Protocol):
+    """A `Compose` that knows where devices stand."""
+
+    def __call__(
+        self, incident: Incident, transition: Transition, members: Sequence[Member], arrived_us: int
+    ) -> Composed:
+        """As Compose."""
+
+    def place(self, signal: Signal) -> Place:
+        """Where the subject of a signal stands."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,22 +125,36 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What a batch has to know. Sorted, so that two batches lock in one order."""
+    """What a batch has to know. Sorted, so that two batches lock in one order.
+
+    `sites`, `devices` and the event times between which: of its fires, for what lies beside them.
+    `silent`: subjects, `carriers`: of those that fell silent.
+    """
 
     keys: list[Key]
     names: list[str]
     onsets: list[str]
+    sites: list[int]
+    devices: list[int]
+    since_us: int
+    until_us: int
+    silent: list[str]
+    carriers: list[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """The answer: of each key the open incident or the one closed last, each with those of its
-    members that were asked about, and which incident holds an onset.
+    members that were asked about, and of an early fire the newest others too; which incident holds
+    an onset; what lies beside the fires; who of the asked is silent, and how many of each carrier.
     """
 
     incidents: Sequence[Incident] = ()
     members: Mapping[str, Mapping[str, Member]] = field(default_factory=dict)
     holders: Mapping[tuple[str, Nature], str] = field(default_factory=dict)
+    beside: Sequence[tuple[Nature, Beside]] = ()
+    silent: Mapping[tuple[str, Nature], Silent] = field(default_factory=dict)
+    tallies: Mapping[tuple[str, Nature], Tally] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,33 +194,60 @@ class Changes:
 
 
 def wanted(items: Iterable[Item]) -> Wanted | None:
-    """None where no item is of a kind that makes incidents."""
-    about = [item for item in items if item.signal.kind in INCIDENT_KINDS]
+    """None where no item is of a kind that makes incidents, or may matter to one."""
+    about = [item for item in items if item.signal.kind in INCIDENT_KINDS | KINDS]
     if not about:
         return None
+    fires = [item.signal for item in about if item.signal.kind is Kind.FIRE]
+    offline = [(item.signal, item.place) for item in about if item.signal.kind is Kind.OFFLINE]
+    silent = carriers.names_of(offline)
     return Wanted(
-        keys=sorted({Key(one.signal.site, one.signal.kind, one.nature) for one in about}),
-        names=sorted({member_name(one.signal) for one in about}),
+        keys=sorted({one.key for one in about} | _homes(about)),
+        names=sorted({member_name(one.signal) for one in about} | set(silent)),
         onsets=sorted({one.signal.onset for one in about}),
+        sites=sorted({one.site for one in fires}),
+        devices=sorted({one.device for one in fires if one.device}),
+        since_us=min((one.onset_us for one in fires), default=0) - ALARMING_US,
+        until_us=max((one.event_us for one in fires), default=0) + ALARMING_US,
+        silent=silent,
+        carriers=sorted({place.carrier for _, place in offline if place.carrier}),
     )
+
+
+def _homes(items: Sequence[Item]) -> set[Key]:
+    """Fires at the sites of the carriers that may turn out to be silent."""
+    return {
+        Key(item.place.carrier_site, Kind.FIRE, item.nature)
+        for item in items
+        if item.signal.kind is Kind.OFFLINE and item.place.carrier_site
+    }
 
 
 def fold(found: Found, items: Iterable[Item], now_us: int) -> Folded:
     """Decide every item, in order."""
     stood = [replace(one, known=found.members.get(one.id, {})) for one in found.incidents]
-    book = Book(newest={one.key: one for one in stood}, holders=dict(found.holders))
+    book = Book(
+        newest={one.key: one for one in stood},
+        holders=dict(found.holders),
+        beside=list(found.beside),
+        silences=Silences(silent=dict(found.silent), tallies=dict(found.tallies)),
+    )
     before = {one.id: one for one in stood}
     effects: list[Effect] = []
     arrivals: dict[str, int] = {}
     stands: dict[str, Incident] = {}
-    for item in items:
-        done = book.hear(item.signal, item.nature, now_us)
+    waiting = deque(items)
+    while waiting:
+        item = waiting.popleft()
+        done = book.hear(item.signal, item.nature, now_us, item.place)
         effects += done
         for effect in done:
             if isinstance(effect, Transition):
                 arrivals[effect.id] = item.arrived_us
-                key = Key(item.signal.site, item.signal.kind, item.nature)
-                stands[effect.id] = book.newest[key]
+                stands[effect.id] = book.newest[item.key]
+        for signal, place in book.more:
+            waiting.appendleft(replace(item, signal=signal, place=place))
+        book.more.clear()
     changed = [one for one in book.newest.values() if before.get(one.id) is not one]
     return Folded(changed=changed, effects=effects, stands=stands, arrivals=arrivals)
 

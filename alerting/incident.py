@@ -20,6 +20,9 @@ an onset that it holds, or an onset of one of its devices, from before the close
 it, at no higher tier. All else pages, late ones too: too many is cheaper than a fire too few. What
 is told of takes back every verdict but `fire`: it was given about less.
 
+Which tier several devices make together, and what a kind that is no incident does to a fire, stands
+in `alerting.corroborate`.
+
 Ids are hashes, so a replay of the log writes the same rows again. One partition brings all signals
 of one site and kind in order, which is why any interleaving of partitions gives the same ids.
 """
@@ -28,11 +31,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from alerting.corroborate import KINDS, fire_tier, is_alone, is_loss, joining, own_tier
+from alerting.member import is_new_onset, member_name, member_with
 from alerting.model import (
     ACTION_CHARS_MAX,
     ACTIONS,
     ACTOR_CHARS_MAX,
-    ALARMING_US,
     CAUSE_CHARS_MAX,
     DETECT,
     DEVICES_MAX,
@@ -96,13 +100,6 @@ def nature_of(mark: str, *, self_test: bool) -> Nature:
     return Nature.TEST if self_test else Nature.REAL
 
 
-def member_name(signal: Signal) -> str:
-    """The device; the subject where the signal names none."""
-    if signal.device:
-        return f"device:{signal.device}"
-    return f"{signal.subject.type}:{signal.subject.id}"
-
-
 def allowed(state: State | None, what: What) -> State:
     """State after. Raises NotAllowed for what the table does not list."""
     after = _MOVES.get((state, what))
@@ -125,7 +122,7 @@ def decide(
         return _act(incident, given, now_us)
     assert incident is None or incident.key == key_of(given)
     if given.signal.kind not in INCIDENT_KINDS:
-        return incident, (_recorded(given, "", Became.SLOW),)
+        return _beside(incident, given, now_us)
     if incident is None or incident.state is State.CLOSED:
         return _without_open(incident, given, now_us)
     if given.holder and given.holder != incident.id:
@@ -136,8 +133,9 @@ def decide(
 
 
 def key_of(heard: Heard) -> Key:
-    """Which incidents a signal concerns."""
-    return Key(heard.signal.site, heard.signal.kind, heard.nature)
+    """Which incidents a signal concerns: those of a fire, where it may matter to one."""
+    kind = heard.signal.kind
+    return Key(heard.signal.site, Kind.FIRE if kind in KINDS else kind, heard.nature)
 
 
 def _recorded(heard: Heard, incident: str, became: Became) -> Recorded:
@@ -175,12 +173,13 @@ def _is_late(signal: Signal, now_us: int) -> bool:
 
 
 def _open(heard: Heard, now_us: int) -> tuple[Incident, tuple[Effect, ...]]:
-    signal = heard.signal
-    member = _member(None, signal)
+    signal, own = heard.signal, own_tier(heard)
+    alone = is_alone(signal)
+    member = member_with(None, heard, tier=own, at_us=signal.event_us, alone=alone)
     incident = Incident(
         id=incident_id(signal.id),
         key=key_of(heard),
-        tier=signal.tier,
+        tier=_tier(None, heard, own),
         state=allowed(None, What.OPENED),
         version=1,
         opened_us=now_us,
@@ -190,8 +189,8 @@ def _open(heard: Heard, now_us: int) -> tuple[Incident, tuple[Effect, ...]]:
         late=_is_late(signal, now_us),
         deciding=signal.id,
         members=1,
-        alarm_member=member.name if signal.tier is not Tier.EARLY else "",
-        alarm_us=signal.event_us if signal.tier is not Tier.EARLY else 0,
+        alarm_member=member.name if own is not Tier.EARLY else "",
+        alarm_us=signal.event_us if own is not Tier.EARLY else 0,
         known={member.name: member},
     )
     transition = _because_of(signal, What.OPENED, {}, incident, now_us)
@@ -199,23 +198,61 @@ def _open(heard: Heard, now_us: int) -> tuple[Incident, tuple[Effect, ...]]:
     return incident, (transition, placed, _recorded(heard, incident.id, Became.OPENED))
 
 
+def _tier(incident: Incident | None, heard: Heard, own: Tier) -> Tier:
+    return fire_tier(incident, heard, own) if heard.signal.kind is Kind.FIRE else own
+
+
 def _hear(incident: Incident, heard: Heard, now_us: int) -> tuple[Incident, tuple[Effect, ...]]:
     """A raise or refresh while one is open."""
-    signal = heard.signal
-    name = member_name(signal)
-    old = incident.known.get(name)
-    member = _member(old, signal)
-    tier = _tier_with(incident, signal, name)
+    signal, own = heard.signal, own_tier(heard)
+    alone, at_us = is_alone(signal), signal.event_us
+    member = member_with(_of(incident, signal), heard, tier=own, at_us=at_us, alone=alone)
+    tier = _tier(incident, heard, own)
+    stands = replace(incident, last_us=max(incident.last_us, at_us))
+    if own is not Tier.EARLY and at_us >= incident.alarm_us:
+        stands = replace(stands, alarm_member=member.name, alarm_us=at_us)
+    return _told(stands, heard, member, own=own, tier=tier, now_us=now_us)
+
+
+def _of(incident: Incident, signal: Signal) -> Member | None:
+    return incident.known.get(member_name(signal))
+
+
+def _beside(
+    fire: Incident | None, heard: Heard, now_us: int
+) -> tuple[Incident | None, tuple[Effect, ...]]:
+    """A signal of a kind that is no incident: a matter of its own, or one of the fire beside it."""
+    signal, holder = heard.signal, heard.holder
+    if fire is None or fire.state is State.CLOSED or holder not in {"", fire.id}:
+        became = Became.AFTER_CLOSE if holder else Became.SLOW
+        return fire, (_recorded(heard, holder, became),)
+    if holder:
+        if signal.phase is Phase.CLEAR:
+            return _clear(fire, heard)
+        return fire, (_recorded(heard, holder, Became.SAME),)
+    found = joining(fire, heard)
+    if found is None:
+        return fire, (_recorded(heard, "", Became.SLOW),)
+    own, tier, at_us = found
+    member = member_with(_of(fire, signal), heard, tier=own, at_us=at_us, alone=False)
+    stands = fire
+    if is_loss(signal) and at_us >= fire.alarm_us:
+        stands = replace(fire, alarm_member=member.name, alarm_us=at_us)
+    return _told(stands, heard, member, own=own, tier=tier, now_us=now_us)
+
+
+def _told(
+    incident: Incident, heard: Heard, member: Member, *, own: Tier, tier: Tier, now_us: int
+) -> tuple[Incident, tuple[Effect, ...]]:
+    """The incident with this member as it stands now, and a transition if that is news."""
+    signal, old = heard.signal, _of(incident, heard.signal)
+    what, became = _news(incident, old, signal, own=own, tier=tier)
     stands = replace(
         incident,
-        known={**incident.known, name: member},
+        known={**incident.known, member.name: member},
         members=incident.members + (old is None),
-        last_us=max(incident.last_us, signal.event_us),
     )
-    if signal.tier is not Tier.EARLY and signal.event_us >= incident.alarm_us:
-        stands = replace(stands, alarm_member=name, alarm_us=signal.event_us)
     placed = Placed(incident=incident.id, member=member)
-    what, became = _news(incident, old, signal, tier)
     if what is None:
         return stands, (placed, _recorded(heard, incident.id, became))
     if what is What.RAISED:
@@ -228,7 +265,7 @@ def _hear(incident: Incident, heard: Heard, now_us: int) -> tuple[Incident, tupl
 
 
 def _news(
-    incident: Incident, old: Member | None, signal: Signal, tier: Tier
+    incident: Incident, old: Member | None, signal: Signal, *, own: Tier, tier: Tier
 ) -> tuple[What | None, Became]:
     """What there is to tell of a signal, if anything, and what it became."""
     if tier.rank > incident.tier.rank:
@@ -238,9 +275,9 @@ def _news(
     # That a device of it has risen is news for whoever thinks that all is known; while nobody has
     # acknowledged, each device of a growing fire would page three times.
     settled = incident.state is State.ACKNOWLEDGED or incident.verdict is not None
-    rises = settled and old.tier.rank < signal.tier.rank
-    anew = _is_new_onset(old, signal) and not _is_told(incident, signal)
-    if signal.tier is not Tier.EARLY and (rises or anew):
+    rises = settled and old.tier.rank < own.rank
+    anew = is_new_onset(old, signal) and not _is_told(incident, signal)
+    if own is not Tier.EARLY and (rises or anew):
         return What.RENEWED, Became.RENEWED
     return None, Became.SAME
 
@@ -248,54 +285,6 @@ def _news(
 def _is_told(incident: Incident, signal: Signal) -> bool:
     """Whether the log only catches up with what was handed over. Both times as in `_covered`."""
     return max(signal.onset_us, signal.received_us) <= incident.changed_us
-
-
-def _is_new_onset(old: Member, signal: Signal) -> bool:
-    """Whether a device in alarm alarms anew: after it restored, or more than ten minutes after its
-    last alarm. A pan at 20:00 that somebody acknowledged must not mute the fire at 20:40.
-    """
-    if signal.onset == old.onset:
-        return False
-    # By our arrival too where it begins: a device's clock that was set back must not mute it.
-    began_us = signal.onset_us
-    if signal.phase is Phase.RAISE:
-        began_us = max(began_us, signal.received_us)
-    restored = old.cleared_us is not None and began_us > old.cleared_us
-    return restored or began_us > old.last_us + ALARMING_US
-
-
-def _tier_with(incident: Incident, signal: Signal, name: str) -> Tier:
-    """The signal's tier; urgent when a second device is in fire alarm within ten minutes."""
-    second = (
-        signal.kind is Kind.FIRE
-        and signal.tier is not Tier.EARLY
-        and incident.alarm_member not in {"", name}
-        and abs(signal.event_us - incident.alarm_us) <= ALARMING_US
-    )
-    return Tier.URGENT if second else signal.tier
-
-
-def _member(old: Member | None, signal: Signal) -> Member:
-    if old is None:
-        return Member(
-            name=member_name(signal),
-            device=signal.device,
-            tier=signal.tier,
-            onset=signal.onset,
-            joined_us=signal.event_us,
-            last_us=signal.event_us,
-        )
-    if signal.tier is Tier.EARLY and old.tier is not Tier.EARLY:
-        return old  # an early line beside an alarm must not hide that the alarm ended, nor when
-    anew = _is_new_onset(old, signal)
-    newer = anew or (signal.tier.rank >= old.tier.rank and signal.event_us >= old.last_us)
-    return replace(
-        old,
-        tier=max(old.tier, signal.tier, key=lambda tier: tier.rank),
-        onset=signal.onset if newer else old.onset,
-        last_us=max(old.last_us, signal.event_us),
-        cleared_us=None if newer else old.cleared_us,
-    )
 
 
 def _clear(incident: Incident, heard: Heard) -> tuple[Incident, tuple[Effect, ...]]:

@@ -10,6 +10,7 @@ import msgspec
 
 from alerting.fold import Item, Move
 from alerting.incident import nature_of
+from alerting.place import place_of
 from alerting.rows import storable
 from sizao import signal
 from sizao.kafka import Incoming, Partition
@@ -49,7 +50,7 @@ def mark_of(view: View, device: int) -> str:
 
 
 class Marks:
-    """Gives signals their nature by what the registry says of their devices."""
+    """Gives signals nature and place by what the registry says of their devices."""
 
     def __init__(self, source: Source) -> None:
         """`source` follows the registry."""
@@ -65,6 +66,7 @@ class Marks:
                 signal=found,
                 nature=nature_of(mark_of(view, found.device), self_test=found.self_test),
                 arrived_us=arrived_us,
+                place=place_of(view, found),
             )
             for found, arrived_us in heard
         ]

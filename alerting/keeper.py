@@ -19,7 +19,7 @@ from typing import TypeVar
 from alerting import mirror, outbox, reconcile, store
 from alerting.disk_ledger import DiskLedger
 from alerting.disk_thread import Disk, NoDisk
-from alerting.fold import Changes, Compose, Item, Move, OffsetMoved, Partition, Taken
+from alerting.fold import Changes, Item, Move, OffsetMoved, Partition, Taken, World
 from alerting.ledger import Answer, MessageState, Next
 from alerting.outbox import Claim, Record
 from alerting.rows import Row
@@ -52,7 +52,7 @@ class Keeper:
         pool: Pool,
         ledger: tuple[Path, int],
         holder: str,
-        compose: Compose,
+        compose: World,
         series: Series,
         news: Callable[[], None],
     ) -> None:

@@ -19,6 +19,14 @@ CLOSED_KEPT_US = 86_400_000_000
 DUE_MAX = 20_000
 """Due messages mirrored, the most urgent first: 60 MB of words."""
 
+BESIDE_KEPT_US = 1_200_000_000
+"""What is no incident matters to a fire ten minutes before and after, or later where it is late."""
+
+_BESIDE = (
+    "SELECT id, onset, rule, kind, phase, site, device, onset_us, event_us, nature, incident,"
+    " evidence FROM signal WHERE kind IN ('water', 'offline', 'fault')"
+    " AND stored_us > %s ORDER BY stored_us DESC LIMIT 2000"
+)
 _MESSAGE_COLUMNS = (
     "id, transition, incident, responder, channel, step, nature, urgency, why, body, made_us,"
     " signal_us, next_us, state, attempts"
@@ -82,6 +90,8 @@ async def look(connection: Connection, known: Known, now_us: int, *, whole: bool
                 writes.append(Write(table="incident_device", keys="incident, member", rows=members))
                 held = await _rows(connection, _HOLDERS, some)
                 writes.append(Write(table="signal", once=True, rows=held))
+            if whole:
+                writes += await _once(connection, now_us)
             due, messages = await _due(connection, known.messages)
     writes.append(Write(table="message", once=True, rows=messages))
     return Look(
@@ -92,6 +102,16 @@ async def look(connection: Connection, known: Known, now_us: int, *, whole: bool
         forget_us=forget_us,
         whole=whole,
     )
+
+
+async def _once(connection: Connection, now_us: int) -> list[Write]:
+    """Who is silent, and what may matter to a fire of the last minutes: what came later is ours."""
+    silent = await _rows(connection, "SELECT * FROM silence WHERE ended_us IS NULL", ())
+    beside = await _rows(connection, _BESIDE, (now_us - BESIDE_KEPT_US,))
+    return [
+        Write(table="silence", keys="subject, nature", rows=silent),
+        Write(table="signal", once=True, rows=beside),
+    ]
 
 
 async def _due(

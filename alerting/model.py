@@ -91,6 +91,7 @@ class Became(StrEnum):
     NOTHING_OPEN = "nothing_open"  # a clear of what never opened an incident
     AFTER_CLOSE = "after_close"  # belongs to an incident that a person closed
     SLOW = "slow"  # a kind that is no incident
+    UNDER_CARRIER = "under_carrier"  # offline, as its whole carrier is: one matter, not many
 
 
 class NotAllowed(Permanent):
@@ -118,10 +119,34 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a device stands and who brings its words. `floor` None: on none that is known;
+    `charging`: where e-bikes are charged; `carrier_site`: 0 for none; `roster`: devices in service
+    of the carrier.
+    """
+
+    floor: int | None = None
+    charging: bool = False
+    carrier: str = ""
+    carrier_site: int = 0
+    roster: int = 0
+
+
+class Beside(NamedTuple):
+    """A signal of no incident that may matter to a fire; `at_us`: when it happened."""
+
+    kind: Kind
+    site: int
+    device: int
+    at_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """A device in an incident, or a subject without one; times are event times.
 
-    `onset` is its newest onset of its highest tier, `cleared_us` the end of that one.
+    `onset` is its newest onset of its highest tier, `cleared_us` the end of that one; `alone`: it
+    has spoken for itself, not for what is around it.
     """
 
     name: str
@@ -131,6 +156,8 @@ class Member:
     joined_us: int
     last_us: int
     cleared_us: int | None = None
+    floor: int | None = None
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +186,12 @@ class Incident:
     alarm_us: int = 0
     known: Mapping[str, Member] = field(default_factory=dict)
 
+    @property
+    def is_early_fire(self) -> bool:
+        """Whether a second early device may make it an alarm."""
+        early = self.tier is Tier.EARLY and self.state is not State.CLOSED
+        return early and self.key.kind is Kind.FIRE
+
     def face(self) -> dict[str, str | int | None]:
         """What a transition shows of before and after."""
         return {
@@ -172,12 +205,15 @@ class Incident:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heard:
     """Input: a signal, its nature, and the incident of that nature that already holds its onset
-    ("" if none). By nature: a real fire may follow a self-test within one onset.
+    ("" if none). By nature: a real fire may follow a self-test within one onset. `beside`: what of
+    its site and nature is held that may matter to it, if it is of a fire.
     """
 
     signal: Signal
     nature: Nature
     holder: str = ""
+    place: Place = Place()
+    beside: tuple[Beside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,4 +270,24 @@ class Placed:
     member: Member
 
 
-Effect = Transition | Recorded | Placed
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silent:
+    """Somebody is offline: when it fell silent, by which signal, and whose words it was."""
+
+    carrier: str
+    onset: str
+    onset_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Silenced:
+    """Effect: a device, or a carrier (`device` 0), is offline, or no longer: `ended_us`."""
+
+    name: str
+    nature: Nature
+    device: int
+    silent: Silent
+    ended_us: int | None
+
+
+Effect = Transition | Recorded | Placed | Silenced

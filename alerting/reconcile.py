@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 from alerting import rows, store
-from alerting.fold import Compose, Composed, Item, Partition
+from alerting.fold import Compose, Composed, Item, Partition, World
 from alerting.model import Incident, Member, Nature, Transition
 from alerting.rows import Row
 from sizao.db import Connection, translated
@@ -93,7 +93,7 @@ def told(ask: Any) -> Told:
 
 
 async def merge(
-    connection: Connection, what: Told, compose: Compose, holder: str, now_us: int
+    connection: Connection, what: Told, compose: World, holder: str, now_us: int
 ) -> list[str]:
     """Store a batch; returns ids of signals that PostgreSQL never takes, which are passed over.
 
@@ -120,12 +120,13 @@ async def merge(
 
 
 async def _merge(
-    connection: Connection, what: Told, compose: Compose, holder: str, now_us: int
+    connection: Connection, what: Told, compose: World, holder: str, now_us: int
 ) -> None:
-    items = [
-        Item(signal=_signal(row), nature=Nature(str(row["nature"])), arrived_us=0)
-        for row in what.signals
-    ]
+    items = []
+    for row in what.signals:
+        signal, nature = _signal(row), Nature(str(row["nature"]))
+        place = compose.place(signal)
+        items += [Item(signal=signal, nature=nature, arrived_us=0, place=place)]
     decided_us = _int(what.signals[0]["stored_us"])
     with translated():
         async with connection.transaction():

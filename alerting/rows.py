@@ -12,7 +12,9 @@ from typing import Any
 
 import msgspec
 
+from alerting.corroborate import FAULT_QUANTITY, FAULT_RULE
 from alerting.model import (
+    Beside,
     Effect,
     Incident,
     Key,
@@ -20,6 +22,8 @@ from alerting.model import (
     Nature,
     Placed,
     Recorded,
+    Silenced,
+    Silent,
     State,
     Transition,
     Verdict,
@@ -33,7 +37,9 @@ INCIDENT_COLUMNS = (
     " opened_us, onset_us, last_us, changed_us, closed_us, late, deciding, members, alarm_member,"
     " alarm_us"
 )
-MEMBER_COLUMNS = "incident, member, device, tier, onset, joined_us, last_us, cleared_us"
+MEMBER_COLUMNS = (
+    "incident, member, device, tier, onset, joined_us, last_us, cleared_us, floor, alone"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +71,7 @@ def writes(
 ) -> list[Write]:
     """Incidents first: everything else refers to them."""
     placed = {(e.incident, e.member.name): e for e in effects if isinstance(e, Placed)}
+    silenced = {(e.name, e.nature): e for e in effects if isinstance(e, Silenced)}
     found = [
         Write(table="incident", keys="id", rows=[incident_row(one) for one in changed]),
         Write(
@@ -80,6 +87,11 @@ def writes(
         Write(
             table="transition",
             rows=[transition_row(e) for e in effects if isinstance(e, Transition)],
+        ),
+        Write(
+            table="silence",
+            keys="subject, nature",
+            rows=[silence_row(one) for one in silenced.values()],
         ),
         Write(table="outbox", rows=records),
         Write(table="message", once=True, rows=messages),
@@ -161,6 +173,8 @@ def member_row(placed: Placed) -> Row:
         "joined_us": member.joined_us,
         "last_us": member.last_us,
         "cleared_us": member.cleared_us,
+        "floor": member.floor,
+        "alone": member.alone,
     }
 
 
@@ -174,6 +188,8 @@ def member_of(row: Sequence[Any]) -> tuple[str, Member]:
         joined_us=row[5],
         last_us=row[6],
         cleared_us=row[7],
+        floor=row[8],
+        alone=bool(row[9]),
     )
 
 
@@ -204,6 +220,45 @@ def signal_row(recorded: Recorded, now_us: int) -> Row:
         "incident": recorded.incident or None,
         "became": recorded.became,
     }
+
+
+SILENCE_COLUMNS = "subject, nature, carrier, onset, onset_us"
+
+
+def silence_row(silenced: Silenced) -> Row:
+    """Who is, or was, offline."""
+    silent = silenced.silent
+    return {
+        "subject": silenced.name,
+        "nature": silenced.nature,
+        "carrier": silent.carrier,
+        "device": silenced.device,
+        "onset": silent.onset,
+        "onset_us": silent.onset_us,
+        "ended_us": silenced.ended_us,
+    }
+
+
+def silence_of(row: Sequence[Any]) -> tuple[tuple[str, Nature], Silent]:
+    """Who is silent, from a row of SILENCE_COLUMNS."""
+    return (row[0], Nature(row[1])), Silent(carrier=row[2], onset=row[3], onset_us=row[4])
+
+
+def is_loss(quantity: str) -> str:
+    """The condition of `corroborate.is_loss`, of rows that name a device. `quantity`: how this
+    database takes it out of the evidence.
+    """
+    return f"(kind = 'offline' OR (rule = '{FAULT_RULE}' AND {quantity} = '{FAULT_QUANTITY}'))"
+
+
+BESIDE_COLUMNS = (
+    "kind, nature, site, device, CASE kind WHEN 'water' THEN event_us ELSE onset_us END"
+)
+
+
+def beside_of(row: Sequence[Any]) -> tuple[Nature, Beside]:
+    """What may matter to a fire, from a row of BESIDE_COLUMNS."""
+    return Nature(row[1]), Beside(kind=Kind(row[0]), site=row[2], device=row[3], at_us=row[4])
 
 
 def transition_row(transition: Transition) -> Row:

@@ -19,6 +19,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from alerting import rows
+from alerting.carriers import Tally
+from alerting.corroborate import OTHERS_MAX
 from alerting.fold import (
     MEMBERS_SHOWN,
     Changes,
@@ -34,7 +36,7 @@ from alerting.fold import (
     wanted,
 )
 from alerting.incident import decide
-from alerting.model import Action, Incident, Key, Member, Nature, NotAllowed, What
+from alerting.model import Action, Beside, Incident, Key, Member, Nature, NotAllowed, Silent, What
 from alerting.rows import Write
 from sizao.db import Connection, translated
 from sizao.kafka import Partition
@@ -153,9 +155,58 @@ async def _look_up(connection: Connection, about: Wanted | None) -> Found:
     )
     return Found(
         incidents=found,
-        members=await _members(connection, [incident.id for incident in found], about.names),
+        members=await _members(connection, found, about.names),
         holders={(row[0], Nature(row[1])): row[2] for row in await cursor.fetchall()},
+        beside=await _beside(connection, about),
+        silent=await _silent(connection, about),
+        tallies=await _tallies(connection, about),
     )
+
+
+_QUANTITY = "evidence ->> 'quantity'"
+_BESIDE = (
+    f"SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind = 'water' AND phase <> 'clear'"
+    " AND site = ANY(%s) AND event_us BETWEEN %s AND %s"
+    f" UNION SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind IN ('offline', 'fault')"
+    " AND phase = 'raise' AND device = ANY(%s) AND onset_us BETWEEN %s AND %s"
+    f" AND {rows.is_loss(_QUANTITY)}"
+)
+
+
+async def _beside(connection: Connection, about: Wanted) -> list[tuple[Nature, Beside]]:
+    """What lies beside the fires of a batch: of any time between its first and its last."""
+    if not about.sites:
+        return []
+    between = about.since_us, about.until_us
+    cursor = await connection.execute(
+        _BESIDE.encode(), (about.sites, *between, about.devices, *between)
+    )
+    return [rows.beside_of(row) for row in await cursor.fetchall()]
+
+
+async def _silent(connection: Connection, about: Wanted) -> dict[tuple[str, Nature], Silent]:
+    if not about.silent:
+        return {}
+    cursor = await connection.execute(
+        f"SELECT {rows.SILENCE_COLUMNS} FROM silence"
+        " WHERE ended_us IS NULL AND subject = ANY(%s)".encode(),
+        (about.silent,),
+    )
+    return dict(rows.silence_of(row) for row in await cursor.fetchall())
+
+
+async def _tallies(connection: Connection, about: Wanted) -> dict[tuple[str, Nature], Tally]:
+    if not about.carriers:
+        return {}
+    cursor = await connection.execute(
+        "SELECT carrier, nature, count(*), min(onset_us) FROM silence"
+        " WHERE ended_us IS NULL AND device > 0 AND carrier = ANY(%s) GROUP BY carrier, nature",
+        (about.carriers,),
+    )
+    return {
+        (row[0], Nature(row[1])): Tally(count=row[2], first_us=row[3])
+        for row in await cursor.fetchall()
+    }
 
 
 _KEYS = "unnest(%s::integer[], %s::text[], %s::text[]) AS wanted (site, kind, nature)"
@@ -181,14 +232,22 @@ async def _incidents(
     return [rows.incident_of(row) for row in await cursor.fetchall()]
 
 
+_OTHERS = (
+    f" UNION SELECT {rows.MEMBER_COLUMNS} FROM unnest(%s::text[]) AS wanted (id) CROSS JOIN LATERAL"
+    " (SELECT * FROM incident_device d WHERE d.incident = wanted.id"
+    " ORDER BY last_us DESC, member LIMIT %s) newest"
+)
+
+
 async def _members(
-    connection: Connection, incidents: list[str], names: list[str]
+    connection: Connection, incidents: Sequence[Incident], names: list[str]
 ) -> dict[str, dict[str, Member]]:
-    """Those of `names` that are in `incidents`."""
+    """Those of `names` that are in `incidents`, and the newest of an early fire."""
+    ids, early = [one.id for one in incidents], [one.id for one in incidents if one.is_early_fire]
     cursor = await connection.execute(
         f"SELECT {rows.MEMBER_COLUMNS} FROM incident_device"
-        " WHERE incident = ANY(%s) AND member = ANY(%s)".encode(),
-        (incidents, names),
+        f" WHERE incident = ANY(%s) AND member = ANY(%s){_OTHERS}".encode(),
+        (ids, names, early, OTHERS_MAX),
     )
     found: dict[str, dict[str, Member]] = {}
     for row in await cursor.fetchall():

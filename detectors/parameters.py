@@ -64,7 +64,8 @@ SHARED: Mapping[str, Bound] = MappingProxyType({
 
 _UNITS = {
     "k": "K", "c": "degC", "s": "s", "m": "m", "per_m": "1/m", "ma": "mA", "kpa": "kPa",
-    "ppm": "ppm", "pct": "%", "deg": "deg", "per_h": "m3/h", "count": "", "samples": "", "share": "",
+    "ppm": "ppm", "pct": "%", "deg": "deg", "per_h": "m3/h", "count": "", "samples": "",
+    "share": "",
 }  # fmt: skip
 
 

@@ -54,8 +54,8 @@ def _none() -> npt.NDArray[np.int32]:
 class Heartbeats:
     """Whose words are awaited. A device stands at the slot of its first live point in the fold.
 
-    `leader`: that slot by slot, itself where the device has none; `awaited`: slots of the devices that
-    have to speak, rising; `interval_s`: how often at least, for each of these.
+    `leader`: that slot by slot, itself where the device has none; `awaited`: slots of the
+    devices that have to speak, rising; `interval_s`: how often at least, for each of these.
     """
 
     leader: npt.NDArray[np.int32] = field(default_factory=_none)
@@ -83,7 +83,7 @@ class Points:
 
 @dataclass(slots=True, kw_only=True)
 class Finding:
-    """One thing to say about one slot, its point or the `about` device; the fold makes the signal."""
+    """One thing to say about a slot: its point, or its device; the fold makes the signal of it."""
 
     slot: int
     kind: Kind

@@ -105,7 +105,7 @@ QUANTITIES: tuple[Quantity, ...] = (
     _said(66, "co_state"),
     _said(67, "tamper_state"),
     _said(68, "call_point_state"),
-    # Water flows through a sprinkler pipe, a pump runs, or a panel is told that what it started acts.
+    # Water flows through a sprinkler pipe, a pump runs, or what a panel started says that it acts.
     _said(69, "flow_state"),
     _said(70, "electrical_state"),  # residual current or a cable's temperature, by the monitor
     _said(71, "arc_state"),

@@ -25,7 +25,7 @@ from alerting.policy import Responder
 from sizao import clock
 from sizao import signal as signals
 from sizao.db import Connection, DatabaseSettings
-from sizao.registry.model import FOREVER, TABLES, Registry, View
+from sizao.registry.model import FOREVER, NO_FLOOR, TABLES, Registry, View
 from sizao.registry.write import AreaRow, CarrierRow, Change, DeviceRow, TypeRow, apply
 from sizao.signal import Kind, Phase, Signal, Subject, SubjectType, Tier
 
@@ -239,9 +239,9 @@ def process(*arguments: str, log: Path) -> Iterator[subprocess.Popen]:
             running.wait(10)
 
 
-def view(names: str | None = None, devices: int = 60) -> View:
+def view(names: str | None = None, devices: int = 60, floor: int = NO_FLOOR, use: str = "") -> View:
     """The same district without a database: devices 1 to `devices` in room 302, every area called
-    `names` if given.
+    `names` if given; `floor`: number of its floor, `use` of its site.
     """
     held = {"from_gen": 1, "to_gen": FOREVER}
     nowhere = float("nan")
@@ -259,7 +259,9 @@ def view(names: str | None = None, devices: int = 60) -> View:
             {
                 "id": number, "parent": parent, "level": level, "code": code,
                 "name_zh": names or zh, "name_en": names or en, "lon": lon, "lat": lat,
-                "partition": 0 if level == "site" else -1, **held,
+                "partition": 0 if level == "site" else -1,
+                "floor": floor if level == "floor" else NO_FLOOR,
+                "use": use if level == "site" else "", **held,
             }
         )  # fmt: skip
     rows["device_type"].append(

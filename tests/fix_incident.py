@@ -5,6 +5,7 @@ from __future__ import annotations
 from alerting.book import Book
 from alerting.incident import decide
 from alerting.model import Action, Became, Incident, Nature, Recorded, Transition, Verdict, What
+from alerting.place import NOWHERE
 from sizao import signal as signals
 from sizao.signal import Kind, Phase, Signal, Subject, SubjectType, Tier
 
@@ -23,21 +24,24 @@ def make(
     site=7,
     self_test=False,
     received=None,
+    rule="direct",
+    evidence=None,
+    subject=None,
 ) -> Signal:
     return signals.make(
-        rule="direct",
+        rule=rule,
         rule_version=1,
         kind=kind,
         tier=tier,
         phase=phase,
-        subject=Subject(type=SubjectType.DEVICE, id=str(device)),
+        subject=subject or Subject(type=SubjectType.DEVICE, id=str(device)),
         site=site,
         device=device,
         onset_us=at if onset is None else onset,
         event_us=at,
         received_us=at if received is None else received,
         generation=1,
-        evidence={},
+        evidence=evidence or {},
         self_test=self_test,
     )
 
@@ -51,9 +55,13 @@ class Desk:
         self.became: list[Became] = []
         self.now = T0
 
-    def hear(self, signal, nature=Nature.REAL, after=1_000_000):
+    def hear(self, signal, nature=Nature.REAL, after=1_000_000, place=NOWHERE):
         self.now = max(self.now, signal.event_us + after)
-        return self._keep(self.book.hear(signal, nature, self.now))
+        effects = self.book.hear(signal, nature, self.now, place)
+        while self.book.more:
+            more, where = self.book.more.pop(0)
+            effects += self.book.hear(more, nature, self.now, where)
+        return self._keep(effects)
 
     def act(self, what, key=None, **more):
         key = key or next(iter(self.book.newest))

@@ -10,8 +10,9 @@ Source: GB 50974-2014: a municipal hydrant keeps 0.14 MPa at ordinary times and 
 Kind supervisory. Early: under 140 kPa, alarm: under 100 kPa, each in two readings in a row:
 somebody draws water at the first. Both limits hold at all times: no rule knows that there is a
 fire. While one burns, water is drawn, so the early is to be expected, and pages nobody; the alarm
-says that even the fire's own limit is not kept. Over when it stays 10 kPa above the limit for 10 min. Devices say
-an hour's samples at once, or one a day, so a gap is 50 h. Late readings count as level.py says.
+says that even the fire's own limit is not kept. Over when it stays 10 kPa above the limit for 10
+min. Devices say an hour's samples at once, or one a day, so a gap is 50 h. Late readings count as
+level.py says.
 
 Worked example: 310, 135, 138, 95, 90 kPa, one an hour: early at the third, alarm at the fifth.
 """

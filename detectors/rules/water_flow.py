@@ -1,7 +1,8 @@
 """Water flows where it flows in a fire only: a sprinkler pipe, a hydrant.
 
 Fire signature: an open sprinkler head, which beside another sign of fire makes it urgent
-(alerting/corroborate.py). By itself, at a hydrant, it is theft of water, or the fire service at work.
+(alerting/corroborate.py). By itself, at a hydrant, it is theft of water, or the fire service at
+work.
 Misses: a leak that is smaller than one open head; water that flows back, which a meter says as less
 than nothing; a pipe in which water flows every day (give it a limit of its own).
 Source: GB 5135.7, from memory: a sprinkler's flow indicator must not act at 15 L/min and must at

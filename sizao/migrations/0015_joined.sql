@@ -10,6 +10,7 @@ ALTER TABLE incident_device ADD COLUMN alone boolean NOT NULL DEFAULT true;
 CREATE INDEX signal_of_water ON signal (site, event_us) WHERE kind = 'water' AND phase <> 'clear';
 CREATE INDEX signal_of_loss ON signal (device, onset_us)
     WHERE kind IN ('offline', 'fault') AND phase = 'raise';
+CREATE INDEX signal_beside ON signal (stored_us) WHERE kind IN ('water', 'offline', 'fault');
 
 -- Who is offline, by carrier: a gateway that goes is one matter and not its 200 devices. A row stays
 -- when it is over, so there are at most as many as devices and carriers.

@@ -41,6 +41,7 @@ _RANK = """array_position(ARRAY['district', 'street', 'community', 'grid', 'esta
 
 _HEAT_CLASS_MAX = len(HEAT_CLASSES) - 1
 _GAS_MAX = len(GASES) - 1
+_USES = ", ".join(f"'{use}'" for use in USES)
 PARAMETERS_MAX = 10_000  # held in force; every process reads them all
 
 FAULTS: dict[str, str] = {
@@ -79,9 +80,9 @@ FAULTS: dict[str, str] = {
                    floor NOT BETWEEN -20 AND 200 OR (floor IS NOT NULL AND level <> 'floor')
             FROM staged_area
             UNION ALL
-            SELECT row, format('area %s: use %s: expected one of {", ".join(filter(None, USES))}, or'
-                               ' none', code, use),
-                   use <> ALL (ARRAY[{", ".join(f"'{use}'" for use in USES)}]) FROM staged_area
+            SELECT row, format('area %s: use %s: expected {", ".join(USES[1:])} or none',
+                               code, use),
+                   use <> ALL (ARRAY[{_USES}]) FROM staged_area
         ) fault WHERE wrong""",
     "carrier": """
         SELECT row, text FROM (

@@ -206,6 +206,12 @@ class View:
         return np.fromiter(served, np.bool_, len(self.device_state))
 
     @cached_property
+    def carrier_devices(self) -> npt.NDArray[np.int64]:
+        """By carrier: how many devices in service it brings."""
+        spoken_for = self.device_carrier[self.device_live & self.device_in_service]
+        return np.bincount(spoken_for, minlength=max(self.carrier_names, default=0) + 1)
+
+    @cached_property
     def _point_index(self) -> tuple[Ints, npt.NDArray[np.int64], Ints]:
         """Place of each device's first key; the keys, sorted, the last behind all; their points."""
         live = np.flatnonzero(self.point_live).astype(np.int32)

@@ -18,6 +18,7 @@ from alerting.intake import Batch, decode, mark_of
 from alerting.ledger import Answer, MessageState, Outcome, outcome_of, retry_after_s
 from alerting.model import Action, Conflict, Nature, NotAllowed, State, Verdict, What
 from alerting.outbox import Claim
+from alerting.place import place_of
 from alerting.publish import outgoing
 from sizao.kafka import Partition
 from sizao.topics import CONDITIONS, SIGNALS
@@ -148,7 +149,10 @@ class Alert:
                 if "merge the natures" in self.flaws:
                     nature = Nature.REAL
                 arrived_us = one.timestamp_ms * 1000
-                batch.items.append(Item(signal=found, nature=nature, arrived_us=arrived_us))
+                where = place_of(self.view, found)
+                batch.items.append(
+                    Item(signal=found, nature=nature, arrived_us=arrived_us, place=where)
+                )
         return batch
 
     def _database(self) -> Task:

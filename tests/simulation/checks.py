@@ -12,9 +12,10 @@ from simulation.fleet import Row, Sent
 from simulation.world import DRAIN_S, World
 
 from alerting.book import Book
-from alerting.incident import nature_of
+from alerting.incident import key_of, nature_of
 from alerting.ledger import MessageState
 from alerting.model import CauseKind, Nature, State, Transition, What
+from alerting.place import place_of
 from detectors.offline import fold_records
 from ingest import rejects
 from sizao import frame, signal
@@ -169,7 +170,7 @@ def natures_stay_apart(world: World) -> Wrong:
         nature = nature_of(place.MARK.get(one.device, ""), self_test=one.self_test)
         if row.nature is not nature:
             wrong.append(f"{row.nature}, but it is {nature}: {one}")
-        if row.incident and store.incidents[row.incident].key != (one.site, one.kind, nature):
+        if row.incident and store.incidents[row.incident].key != key_of(row):
             wrong.append(f"in an incident of {store.incidents[row.incident].key}: {one}")
     lab = {place.MARK[place.DEVICE[key]] for key in ("h-test", "h-canary")}
     return wrong + [
@@ -247,7 +248,8 @@ def transitions_are_those_of_a_quiet_alert(world: World) -> Wrong:
         nature = nature_of(place.MARK.get(one.device, ""), self_test=one.self_test)
         if (one.site, one.kind, nature) in closed:
             continue
-        for effect in book.hear(one, nature, record.timestamp_ms * 1000):
+        where = place_of(world.alert.view, one)
+        for effect in book.hear(one, nature, record.timestamp_ms * 1000, where):
             if isinstance(effect, Transition):
                 quiet[effect.id] = effect
     made = {

@@ -13,15 +13,16 @@ from dataclasses import dataclass, field, replace
 from simulation.clockwork import SECOND_US
 
 from alerting.book import Book
+from alerting.corroborate import KINDS, beside, is_loss
 from alerting.fold import MEMBERS_SHOWN, Compose, Item, Move, OffsetMoved
-from alerting.incident import decide, member_name
+from alerting.incident import decide
 from alerting.ledger import Answer, MessageState, Outcome, next_attempt
+from alerting.member import member_name
 from alerting.model import (
     INCIDENT_KINDS,
     Action,
     Effect,
     Incident,
-    Key,
     Member,
     NotAllowed,
     Placed,
@@ -34,6 +35,7 @@ from alerting.outbox import LANE_MAX, Claim, Record
 from alerting.policy import PRESSING
 from alerting.rows import Row
 from sizao.kafka import Partition
+from sizao.signal import Kind, Phase
 
 _LEASE_US = 15 * SECOND_US
 
@@ -99,10 +101,9 @@ class Store:
         for item in items:
             if "skip the record id" in self.flaws:
                 book.seen.discard(item.signal.id)
-            nature = item.nature
-            done = book.hear(item.signal, nature, now_us)
+            done = book.hear(item.signal, item.nature, now_us, item.place)
             effects += done
-            key = Key(item.signal.site, item.signal.kind, nature)
+            key = item.key
             self._write(book.newest.get(key), done)
             for effect in done:
                 if isinstance(effect, Transition):
@@ -110,19 +111,23 @@ class Store:
 
     def _book(self, items: Sequence[Item]) -> Book:
         book = Book()
-        about = [item for item in items if item.signal.kind in INCIDENT_KINDS]
+        about = [item for item in items if item.signal.kind in INCIDENT_KINDS | KINDS]
         names = {member_name(item.signal) for item in about}
-        for key in {Key(i.signal.site, i.signal.kind, i.nature): None for i in about}:
+        for key in {item.key: None for item in about}:
             mine = [one for one in self.incidents.values() if one.key == key]
             opened = [one for one in mine if one.closed_us is None]
             found = opened or sorted(mine, key=lambda one: one.closed_us)[-1:]
             if found:
                 held = self.members.get(found[0].id, {})
-                known = {name: held[name] for name in held if name in names}
+                early = found[0].is_early_fire
+                known = {name: held[name] for name in held if early or name in names}
                 book.newest[key] = replace(found[0], known=known)
         for row in self.signals.values():
             if row.incident:
                 book.holders[row.signal.onset, row.nature] = row.incident
+            matters = row.signal.kind is Kind.WATER or is_loss(row.signal)
+            if matters and row.signal.phase is not Phase.CLEAR:
+                book.beside.append((row.nature, beside(row.signal, row.signal.kind)))
         return book
 
     def _write(self, stands: Incident | None, effects: Sequence[Effect]) -> None:
@@ -142,7 +147,7 @@ class Store:
                 if effect.signal.id in self.signals:
                     self.broken.append(f"signal {effect.signal.id} stored twice")
                 self.signals.setdefault(effect.signal.id, effect)
-            else:
+            elif isinstance(effect, Transition):
                 if effect.id in self.transitions:
                     self.broken.append(f"transition {effect.id} stored twice")
                 self.transitions[effect.id] = effect

@@ -172,8 +172,8 @@ def test_early_again_is_silent_after_it_cleared():
 
 def test_another_device_joins_and_is_told():
     desk = Desk()
-    desk.hear(make(1, tier=Tier.EARLY))
-    desk.hear(make(2, tier=Tier.EARLY))
+    desk.hear(make(1, kind=Kind.GAS))
+    desk.hear(make(2, kind=Kind.GAS))
     assert desk.whats == [What.OPENED, What.JOINED]
     assert desk.incident.members == 2
 

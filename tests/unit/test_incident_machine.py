@@ -96,10 +96,11 @@ class Desk(RuleBasedStateMachine):
         onset = self.now - (0 if phase is Phase.RAISE else age_us)
         signal = _signal(device, self.now, onset, tier, phase, kind, site)
         nature = DEVICES[device]
-        before = self.book.newest.get(Key(site, kind, nature))
+        key = Key(site, Kind.FIRE if kind is Kind.OFFLINE else kind, nature)
+        before = self.book.newest.get(key)
         self.heard.append((signal, nature))
         effects = self.book.hear(signal, nature, self.now)
-        self._keep(effects, Key(site, kind, nature))
+        self._keep(effects, key)
         if effects and kind is not Kind.OFFLINE and phase is Phase.RAISE:
             self._a_fire_is_never_lost(signal, before, effects)
 

@@ -34,7 +34,12 @@ def beats(from_s, to_s, step_s=1, talking=(), each_s=60, writer="b0.telemetry"):
 
 def told(signals):
     return [
-        (one.device - 1000, one.phase, *((at - T0_US) / SECOND_US for at in (one.onset_us, one.event_us)))
+        (
+            one.device - 1000,
+            one.phase,
+            (one.onset_us - T0_US) / SECOND_US,
+            (one.event_us - T0_US) / SECOND_US,
+        )
         for one in signals
     ]  # fmt: skip
 
