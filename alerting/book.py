@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from alerting.carriers import Silences
-from alerting.corroborate import KINDS, beside, is_loss
+from alerting.corroborate import beside
 from alerting.incident import decide, key_of
 from alerting.model import Became, Beside, Effect, Heard, Incident, Key, Nature, Place, Recorded
 from alerting.place import NOWHERE
@@ -60,9 +60,9 @@ class Book:
         """What matters to a fire signal; what matters to others is remembered."""
         if signal.kind is Kind.FIRE:
             return tuple(one for of, one in self.beside if of is nature and one.site == signal.site)
-        matters = signal.kind is Kind.WATER or is_loss(signal)
-        if signal.kind in KINDS and matters and signal.phase is not Phase.CLEAR:
-            self.beside.append((nature, beside(signal, signal.kind)))
+        matters = beside(signal)
+        if matters is not None:
+            self.beside.append((nature, matters))
         return ()
 
     def _silence(self, heard: Heard, effects: tuple[Effect, ...]) -> tuple[Effect, ...]:

@@ -52,10 +52,15 @@ class Silences:
     def hear(
         self, signal: Signal, nature: Nature, place: Place
     ) -> tuple[Silenced | None, Signal | None]:
-        """Fold one offline signal: the row that it changes, and what follows of its carrier."""
+        """Fold one offline signal: the row that it changes, and what follows of its carrier.
+
+        A detector that began anew says a silence again as another onset; the newer one counts.
+        """
         name, carrier = member_name(signal), place.carrier
         old, over = self.silent.get((name, nature)), signal.phase is Phase.CLEAR
-        if not carrier or over == (old is None) or (old and over and old.onset != signal.onset):
+        is_news = signal.onset_us > old.onset_us if old and not over else old or not over
+        is_stale = old is not None and signal.onset_us < old.onset_us
+        if not carrier or not is_news or is_stale:
             return None, None
         now = Silent(carrier=carrier, onset=signal.onset, onset_us=signal.onset_us)
         row = Silenced(
@@ -69,7 +74,8 @@ class Silences:
             del self.silent[name, nature]
         else:
             self.silent[name, nature] = now
-        return row, self._follow(signal, nature, place, over=over) if signal.device else None
+        counts = signal.device > 0 and (over or old is None)
+        return row, self._follow(signal, nature, place, over=over) if counts else None
 
     def stands(self, carrier: str, nature: Nature) -> Silent | None:
         """The carrier's own condition, if it has one."""

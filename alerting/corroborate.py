@@ -37,10 +37,16 @@ OTHERS_MAX = 64
 """Members of an early fire that a newcomer is held against, the newest: more are a heated house."""
 
 
-def beside(signal: Signal, kind: Kind) -> Beside:
-    """A signal of `KINDS` as it is remembered."""
-    at_us = signal.event_us if kind is Kind.WATER else signal.onset_us
-    return Beside(kind=kind, site=signal.site, device=signal.device, at_us=at_us)
+def beside(signal: Signal) -> Beside | None:
+    """What of a signal is remembered for a fire: that water flows, or when a device was lost."""
+    at_us = signal.event_us
+    if signal.kind is Kind.WATER:
+        matters = signal.phase is not Phase.CLEAR
+    else:
+        matters, at_us = signal.phase is Phase.RAISE and is_loss(signal), signal.onset_us
+    if not matters:
+        return None
+    return Beside(kind=signal.kind, site=signal.site, device=signal.device, at_us=at_us)
 
 
 def is_loss(signal: Signal) -> bool:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from alerting.compose import Composer
 from alerting.contacts import Directory
 from alerting.fold import Item
 from alerting.model import Nature
+from alerting.place import place_of
 from alerting.policy import Responder
 from sizao import clock
 from sizao import signal as signals
@@ -200,9 +202,10 @@ def make_signal(
     evidence=None,
     generation=1,
     subject=None,
+    rule="heat_rise",
 ) -> Signal:
     return signals.make(
-        rule="heat_rise",
+        rule=rule,
         rule_version=1,
         kind=kind,
         tier=tier,
@@ -313,5 +316,13 @@ def compose(*names):
     )
 
 
+@cache
+def _district():
+    return view()
+
+
 def items(*found, nature=Nature.REAL):
-    return [Item(signal=one, nature=nature, arrived_us=T0) for one in found]
+    return [
+        Item(signal=one, nature=nature, arrived_us=T0, place=place_of(_district(), one))
+        for one in found
+    ]

@@ -9,9 +9,9 @@ import pytest
 from fix_alerting import BODY, compose, get_database, items, make_signal
 
 from alerting import store
-from alerting.fold import Move, OffsetMoved
+from alerting.fold import Item, Move, OffsetMoved
 from alerting.incident import incident_id
-from alerting.model import Action, Conflict, What
+from alerting.model import Action, Conflict, Nature, Place, What
 from sizao import db
 from sizao.db import connected, migrate, translated
 from sizao.errors import Refused, Retriable
@@ -50,7 +50,7 @@ STREAM = [
     make_signal(1, at=T0 + 91 * S, kind=Kind.OFFLINE),
     make_signal(3, at=T0 + 92 * S, kind=Kind.GAS),
 ]
-TABLES = ["incident", "incident_device", "signal", "transition", "message", "outbox"]
+TABLES = ["incident", "incident_device", "signal", "transition", "silence", "message", "outbox"]
 
 
 async def dump(connection):
@@ -213,3 +213,57 @@ async def test_whoever_stands_still_inside_a_transaction_loses_its_locks(databas
 
         with pytest.raises(Retriable, match="idle"):
             await freeze()
+
+
+def at_home(device=1, **more):
+    return Place(floor=device, carrier="gw", carrier_site=4, roster=6, **more)
+
+
+def fault(device, at, site, quantity="fault_state"):
+    said = {"quantity": quantity}
+    return make_signal(
+        device,
+        at=at,
+        kind=Kind.FAULT,
+        tier=Tier.EARLY,
+        rule="condition",
+        evidence=said,
+        site=site,
+    )
+
+
+JOINED = [
+    (make_signal(1, tier=Tier.EARLY), at_home(1), "opened"),
+    (make_signal(3, at=T0 + S, tier=Tier.EARLY), at_home(3), "joined"),
+    (make_signal(2, at=T0 + 2 * S, tier=Tier.EARLY), at_home(2), "raised"),  # over 1, under 3
+    (make_signal(9, at=T0 + 3 * S, kind=Kind.WATER), at_home(9), "raised"),
+    (fault(5, T0 + 4 * S, 2, "battery_state"), at_home(5), "slow"),
+    (fault(6, T0 + 5 * S, 3), at_home(6), "slow"),
+    (make_signal(5, at=T0 + S, tier=Tier.EARLY, site=2), at_home(5), "opened"),
+    (make_signal(6, at=T0 + S, tier=Tier.EARLY, site=3), at_home(6), "opened"),  # at alarm tier
+    *((make_signal(n, at=T0 + 9 * S, kind=Kind.OFFLINE, tier=Tier.EARLY), at_home(n), became)
+      for n, became in ((11, "slow"), (12, "slow"), (13, "under_carrier"), (14, "under_carrier"))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [1, 3, len(JOINED)])
+async def test_what_is_joined_is_found_again_whatever_the_batch(connection, size):
+    one_by_one = [
+        Item(signal=signal, nature=Nature.REAL, arrived_us=T0, place=place)
+        for signal, place, _ in JOINED
+    ]
+    became, tiers = {}, {}
+    for start in range(0, len(JOINED), size):
+        batch = one_by_one[start : start + size]
+        taken = await store.take(connection, {}, batch, T0 + 60 * S, compose())
+        became |= {one.signal.id: str(one.became) for one in taken.taken.recorded}
+    assert [became.pop(signal.id) for signal, _, _ in JOINED] == [row[2] for row in JOINED]
+    assert list(became.values()) == ["joined"]  # the gateway, at home in the fire
+    cursor = await connection.execute("SELECT site, tier FROM incident ORDER BY site")
+    tiers = dict(await cursor.fetchall())
+    assert tiers == {2: "early", 3: "alarm", 4: "urgent"}
+    cursor = await connection.execute(
+        "SELECT subject, carrier, device, ended_us FROM silence ORDER BY device, subject"
+    )
+    rows = [("carrier:gw", "gw", 0, None), *((f"device:{n}", "gw", n, None) for n in range(11, 15))]
+    assert await cursor.fetchall() == rows

@@ -31,6 +31,7 @@ TABLES = {
     "incident_device": "to_jsonb(t)",
     "signal": "to_jsonb(t)",
     "transition": "to_jsonb(t)",
+    "silence": "to_jsonb(t)",
     "outbox": "to_jsonb(t) - 'seq'",
     "message": "jsonb_build_array(id, transition, incident, responder, channel, body, urgency)",
 }
@@ -76,7 +77,7 @@ def stream(rng, count=40):
     for number in range(count):
         at = T0 + number * 20 * S
         device, site = rng.randint(1, 5), rng.randint(1, 3)
-        kind = rng.choice([Kind.FIRE, Kind.FIRE, Kind.GAS, Kind.OFFLINE])
+        kind = rng.choice([Kind.FIRE, Kind.FIRE, Kind.FIRE, Kind.GAS, Kind.OFFLINE, Kind.WATER])
         if onsets and rng.random() < 0.4:
             one = rng.choice(onsets)
             phase = rng.choice([Phase.REFRESH, Phase.CLEAR])

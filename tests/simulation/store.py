@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from simulation.clockwork import SECOND_US
 
 from alerting.book import Book
-from alerting.corroborate import KINDS, beside, is_loss
+from alerting.corroborate import KINDS, beside
 from alerting.fold import MEMBERS_SHOWN, Compose, Item, Move, OffsetMoved
 from alerting.incident import decide
 from alerting.ledger import Answer, MessageState, Outcome, next_attempt
@@ -35,7 +35,6 @@ from alerting.outbox import LANE_MAX, Claim, Record
 from alerting.policy import PRESSING
 from alerting.rows import Row
 from sizao.kafka import Partition
-from sizao.signal import Kind, Phase
 
 _LEASE_US = 15 * SECOND_US
 
@@ -125,9 +124,9 @@ class Store:
         for row in self.signals.values():
             if row.incident:
                 book.holders[row.signal.onset, row.nature] = row.incident
-            matters = row.signal.kind is Kind.WATER or is_loss(row.signal)
-            if matters and row.signal.phase is not Phase.CLEAR:
-                book.beside.append((row.nature, beside(row.signal, row.signal.kind)))
+            matters = beside(row.signal)
+            if matters is not None:
+                book.beside.append((row.nature, matters))
         return book
 
     def _write(self, stands: Incident | None, effects: Sequence[Effect]) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 import stat
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -18,7 +19,7 @@ from alerting.book import Book
 from alerting.disk_ledger import DiskLedger, LedgerFull, open_ledger
 from alerting.fold import Move, OffsetMoved
 from alerting.ledger import Answer, Outcome
-from alerting.model import Nature, Transition
+from alerting.model import Nature, Place, Transition
 from alerting.outbox import LANE_MAX
 from sizao.signal import Kind, Phase, Tier
 
@@ -51,22 +52,34 @@ signal = st.builds(
     st.integers(0, 60),
     st.integers(1, 4),
     st.integers(1, 2),
-    st.sampled_from([Kind.FIRE, Kind.GAS, Kind.OFFLINE]),
+    st.sampled_from([Kind.FIRE, Kind.FIRE, Kind.GAS, Kind.OFFLINE, Kind.WATER]),
     st.sampled_from(Tier),
     st.sampled_from(Phase),
     st.integers(0, 40),
 )
 
 
+def where(signal):
+    return Place(floor=signal.device, carrier="gw", carrier_site=1, roster=4)
+
+
+def _heard(one, now_us):
+    found, place = one
+    return found, Nature.REAL, now_us, place
+
+
 @given(batches=st.lists(st.lists(signal, max_size=6), max_size=12))
-@settings(max_examples=15)
+@settings(max_examples=25)
 def test_it_decides_as_one_book_in_memory_that_never_ends(batches):
     book, expected, found = Book(), [], []
     with opened() as ledger:
         for number, batch in enumerate(batches):
             for one in batch:
-                expected += book.hear(one, Nature.REAL, T0 + number)
-            changes = ledger.take({}, items(*batch), T0 + number, WORDS)
+                book.more = [(one, where(one))]
+                while book.more:
+                    expected += book.hear(*_heard(book.more.pop(0), T0 + number))
+            placed = [replace(item, place=where(item.signal)) for item in items(*batch)]
+            changes = ledger.take({}, placed, T0 + number, WORDS)
             found += changes.taken.transitions
             ledger.mirror(changes)  # what is told twice changes nothing
         known = ledger.known().incidents
