@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 
+from alerting.corroborate import is_loss
 from alerting.model import Nature, What
 from alerting.notice import Notice, clean, place_en, place_zh
 from sizao.signal import Kind, Tier
@@ -62,6 +63,21 @@ _WHAT = {
         What.RENEWED: " It alarms again.",
     },
 }
+_LOST = {
+    "zh": "升温设备失联或损坏,可能已被烧毁。",
+    "en": " A device that was rising is lost; it may have burnt.",
+}
+_BESIDE = {
+    "zh": {
+        Kind.WATER: "现场有喷淋水流或水泵启动。",
+        Kind.OFFLINE: "现场网关失联,部分设备无法监测。",
+    },
+    "en": {
+        Kind.WATER: " Water flows or a pump runs there.",
+        Kind.OFFLINE: " A gateway there is silent; some devices are not heard.",
+    },
+}
+"""What a signal that is no incident adds to one."""
 _DO = {
     "zh": {
         Kind.FIRE: "请立即核实,见火先拨119。",
@@ -108,7 +124,7 @@ def _zh(notice: Notice, utc_offset_min: int) -> str:
         f"{place_zh(notice.path) or _NOWHERE['zh']},"
         f"{_wrong(notice, 'zh') or f'共{notice.incident.members}个设备'},"
         f"{_clock(notice, utc_offset_min)}{late}。"
-        f"{_WHAT['zh'].get(notice.transition.what, '')}{_todo(notice, 'zh')}"
+        f"{_news(notice, 'zh')}{_todo(notice, 'zh')}"
     )
 
 
@@ -121,7 +137,7 @@ def _en(notice: Notice, utc_offset_min: int) -> str:
         f" {place_en(notice.path) or _NOWHERE['en']};"
         f" {_wrong(notice, 'en') or devices};"
         f" {_clock(notice, utc_offset_min)}{late}."
-        f"{_WHAT['en'].get(notice.transition.what, '')}{_todo(notice, 'en')}"
+        f"{_news(notice, 'en')}{_todo(notice, 'en')}"
     )
 
 
@@ -133,6 +149,16 @@ def _wrong(notice: Notice, language: str) -> str:
     said = {name: clean(str(item)) for name, item in signal.evidence.items()}
     said["stage"] = clean(signal.subject.id.partition("/")[0])
     return _WRONG[language][Rule(signal.rule)].format_map(defaultdict(str, said))
+
+
+def _news(notice: Notice, language: str) -> str:
+    """What has changed: by the kind of the signal where it is not the incident's own."""
+    signal, what = notice.transition.signal, _WHAT[language].get(notice.transition.what, "")
+    if signal is None or signal.kind is notice.incident.key.kind:
+        return what
+    if is_loss(signal):
+        return what + _LOST[language]
+    return _BESIDE[language].get(signal.kind, what)
 
 
 def _todo(notice: Notice, language: str) -> str:

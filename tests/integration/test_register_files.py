@@ -46,6 +46,22 @@ def test_the_same_files_once_more_change_nothing(office):
     assert said.endswith("0 added, 0 changed, 5 as they were; generation 3")
 
 
+def test_where_bikes_are_charged_is_said_and_kept(office):
+    office.settle()
+    head = "code,parent,level,name_zh,name_en"
+    shed = office.file("s.csv", f"{head},use\nb3,c,site,车棚,Shed,charging\n")
+    office.run("areas", "import", shed)
+    # A list that does not speak of it changes nothing; one that leaves the cell empty does.
+    again = office.file("s.csv", f"{head}\nb3,c,site,车棚,Shed\n")
+    assert "1 as they were" in office.run("areas", "import", again)
+    uses = {area.code: area.use for area in office.registry().newest.areas.values() if area.use}
+    assert uses == {"b3": "charging"}
+    assert "1 changed" in office.run(
+        "areas", "import", office.file("s.csv", f"{head},use\nb3,c,site,车棚,Shed,\n")
+    )
+    assert {area.use for area in office.registry().newest.areas.values()} == {""}
+
+
 def test_a_dry_run_counts_and_changes_nothing(office):
     office.settle()
     more = office.file("d.csv", DEVICES.replace("A1R", "C") + "n,gateway,generic.heat,b2,A2,,,\n")

@@ -58,10 +58,23 @@ def test_one_of_yesterday_says_the_date():
 def test_news_is_named():
     early = make_signal(tier=Tier.EARLY)
     assert "警情升级。" in text("zh", early, make_signal(at=T0 + 1))
-    second = make_signal(2, tier=Tier.EARLY)
+    second = make_signal(2, at=T0 + 11 * MINUTE, tier=Tier.EARLY)
     assert "又有设备报警。" in text("zh", early, second)
     assert "共2个设备" in text("zh", early, second)
     assert " Another device." in text("en", early, second)
+
+
+def test_what_lies_beside_a_fire_is_named():
+    early = make_signal(tier=Tier.EARLY)
+    water = make_signal(9, at=T0 + MINUTE, kind=Kind.WATER)
+    assert "火警(紧急)" in text("zh", early, water)
+    assert "16:54。现场有喷淋水流或水泵启动。请立即核实" in text("zh", early, water)
+    assert " Water flows or a pump runs there." in text("en", early, water)
+    lost = make_signal(at=T0 + 60 * MINUTE, onset=T0 + MINUTE, kind=Kind.OFFLINE, tier=Tier.EARLY)
+    assert "警情升级。升温设备失联或损坏,可能已被烧毁。" in text("zh", early, lost)
+    assert " Raised. A device that was rising is lost; it may have burnt." in text(
+        "en", early, lost
+    )
 
 
 @pytest.mark.parametrize("nature", [Nature.TEST, Nature.DRILL, Nature.CANARY])
