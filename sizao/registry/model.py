@@ -60,9 +60,7 @@ LEVELS: tuple[str, ...] = (
 
 CHARGING = "charging"
 USES: tuple[str, ...] = ("", CHARGING)
-"""What an area is used for, as far as alarms are judged by it; it holds for all below it. Where
-e-bikes are charged, minutes count.
-"""
+"""What an area and all below it is used for, as far as alarms are judged by it."""
 
 _TEXT = pa.large_string()
 _GENERATIONS = [pa.field("from_gen", pa.int64()), pa.field("to_gen", pa.int64())]
@@ -202,8 +200,7 @@ class View:
     @cached_property
     def device_in_service(self) -> npt.NDArray[np.bool_]:
         """By device: whether its life-cycle says that it is to speak and to be believed."""
-        served = (state == LifeState.IN_SERVICE for state in self.device_state)
-        return np.fromiter(served, np.bool_, len(self.device_state))
+        return np.array([state == LifeState.IN_SERVICE for state in self.device_state], np.bool_)
 
     @cached_property
     def carrier_devices(self) -> npt.NDArray[np.int64]:
