@@ -46,16 +46,8 @@ class LifeState(StrEnum):
 
 
 LEVELS: tuple[str, ...] = (
-    "district",
-    "street",
-    "community",
-    "grid",
-    "estate",
-    "site",
-    "floor",
-    "zone",
-    "unit",
-)
+    "district", "street", "community", "grid", "estate", "site", "floor", "zone", "unit",
+)  # fmt: skip
 """Levels of the area tree from the top; any but the first may be missing."""
 
 CHARGING = "charging"
@@ -372,10 +364,8 @@ def _live_rows(registry: Registry, name: str, generation: int) -> list[dict[str,
 def _view(registry: Registry, generation: int) -> View:
     device = _dense(registry, "device", generation)
     point = _dense(registry, "point", generation)
-    carriers = registry.tables["carrier"]
     carrier = _dense(registry, "carrier", generation)
     names = dict(zip(carrier.ids.tolist(), carrier.table.column("name").to_pylist(), strict=True))
-    assert carriers.schema == TABLES["carrier"]
     live_carriers = {name for index, name in names.items() if carrier.live[index]}
     sites = dict(zip(names.values(), carrier.table.column("site").to_pylist(), strict=True))
     revoked = zip(names.values(), carrier.table.column("revoked").to_pylist(), strict=True)
