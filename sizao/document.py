@@ -87,6 +87,10 @@ _EXPECTED = {
         ("datetime_type", "datetime_parsing", "datetime_from_date_parsing"),
         "a time such as 2026-03-01T08:00:00Z",
     ),
+    **dict.fromkeys(
+        ("date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"),
+        "a date such as 2026-03-01",
+    ),
 }
 
 
