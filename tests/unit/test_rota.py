@@ -295,10 +295,10 @@ def test_two_at_every_hour_are_enough():
 
 
 def test_a_quarter_of_an_hour_alone_makes_the_hour_bad():
-    holed = team(shift(1200, 480, "li", "wang"), shift(495, 1200, "zhao", "qian"))
+    holed = team(shift(1200, 465, "li", "wang"), shift(480, 1200, "zhao", "qian"))
     found = faults(rota(holed))
     assert len(found) == 7
-    first = us("2026-03-02 08:00")
+    first = us("2026-03-02 07:00")
     assert found[0] == Thin(
         community="C1", from_us=first, until_us=first + HOUR_US, verified=0, voice=True
     )
