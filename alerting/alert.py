@@ -14,15 +14,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alerting import channels, contacts, contacts_cache, keeper
+from alerting import channels, keeper, responders, responders_cache
 from alerting.compose import Composer
 from alerting.consume import Consumer
-from alerting.contacts import Directory
 from alerting.deliver import Channel, Deliverer, DeliverySettings
 from alerting.handover import OFF, Handover
 from alerting.intake import Marks
 from alerting.keeper import Keeper
 from alerting.publish import Publisher
+from alerting.responders import Directory
 from alerting.series import Series
 from sizao import db, http, topics
 from sizao.db import DatabaseSettings, Pool, enduring
@@ -88,7 +88,7 @@ class Alert:
             settings.database, service.name, size_max=_POOL_SIZE, answer_s=keeper.ANSWER_S
         )
         self._source = Source(service, settings.database, state)
-        self._directory: Directory = contacts.EMPTY
+        self._directory: Directory = responders.EMPTY
         self._series = Series(service.metrics)
         self._wake = asyncio.Event()
         self._publish = asyncio.Event()
@@ -215,7 +215,7 @@ class Alert:
             await self._read_directory()
             self._service.ready["responders"] = True
         except Retriable as error:
-            cached = await asyncio.to_thread(contacts_cache.restore, self._state)
+            cached = await asyncio.to_thread(responders_cache.restore, self._state)
             if cached is None:
                 await self._service.patiently("responders", self._read_directory)
                 return
@@ -228,11 +228,11 @@ class Alert:
     async def _read_directory(self) -> None:
         with enduring():
             async with self._pool.connection() as connection:
-                found = await contacts.load(connection, self._directory)
+                found = await responders.load(connection, self._directory)
         if found is self._directory:
             return
         try:
-            await asyncio.to_thread(contacts_cache.save, found, self._state)
+            await asyncio.to_thread(responders_cache.save, found, self._state)
         except OSError as error:
             self._service.logger.error("responders not cached", error=str(error))
         self._directory = found

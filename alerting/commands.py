@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from alerting import contacts, policy_commands, rota_commands
+from alerting import policy_commands, responders, rota_commands
 from alerting.alert import Alert, Settings
 from alerting.console import serve
 from alerting.page_test import accepted, page_test
@@ -25,9 +25,9 @@ Config = Annotated[
     Path, typer.Option("--config", envvar="SIZAO_CONFIG", help="the settings file (YAML)")
 ]
 app = typer.Typer()
-responders = typer.Typer(help="Who can be told.", no_args_is_help=True)
+responders_app = typer.Typer(help="Who can be told.", no_args_is_help=True)
 page = typer.Typer(help="Pages to responders.", no_args_is_help=True)
-app.add_typer(responders, name="responders")
+app.add_typer(responders_app, name="responders")
 app.add_typer(page, name="page")
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(rota_commands.app, name="rota")
@@ -57,7 +57,7 @@ def console_command(config: Config) -> None:
     sys.exit(service.run("console", settings.console.http, body, wrong))
 
 
-@responders.command("import")
+@responders_app.command("import")
 def import_command(
     file: Annotated[Path, typer.Argument(help="responders (YAML)")],
     config: Config,
@@ -72,8 +72,8 @@ def import_command(
         async with connected(settings.database, "responders") as connection:
             registry = await load_registry(connection, PARTITIONS_DEFAULT)
             areas = {area.code for area in registry.newest.areas.values()}
-            entries = contacts.read(file, areas)
-            return len(entries), *await contacts.store(connection, entries, replace=replace)
+            entries = responders.read(file, areas)
+            return len(entries), *await responders.store(connection, entries, replace=replace)
 
     count, changed, removed = asyncio.run(run())
     typer.echo(f"responders: {count} in {file}, {changed} added or changed, {removed} removed")

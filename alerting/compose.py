@@ -9,13 +9,13 @@ import msgspec
 
 from alerting import notice as notices
 from alerting import policy
-from alerting.contacts import Directory
 from alerting.fold import Composed
 from alerting.incident import message_id
 from alerting.model import PAGED, Incident, Member, Nature, Place, Transition
 from alerting.notice import Notice
 from alerting.place import place_of
 from alerting.policy import Responder
+from alerting.responders import Directory
 from alerting.rows import Row
 from sizao.registry.model import View
 from sizao.signal import Signal

@@ -14,10 +14,10 @@ from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from alerting.contacts import Address, Directory
 from alerting.ledger import Answer, Letter, MessageState, Next, Outcome
 from alerting.notice import Notice
 from alerting.outbox import Claim
+from alerting.responders import Address, Directory
 from sizao import clock
 from sizao.service import Probe, Service
 

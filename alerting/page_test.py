@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from alerting import channels, contacts, deliver, outbox, policy, rows
+from alerting import channels, deliver, outbox, policy, responders, rows
 from alerting.compose import message_row
 from alerting.deliver import Channel
 from alerting.incident import allowed, incident_id, transition_id
@@ -78,10 +78,10 @@ async def page_test(
     Raises BadInput for a name nobody has, Retriable while the database is away.
     """
     async with connected(database, "page-test") as connection, http.Client() as client:
-        directory = await contacts.load(connection)
+        directory = await responders.load(connection)
         responder = next((one for one in directory.responders if one.name == name), None)
         if responder is None:
-            raise BadInput(f"no responder {name!r}{contacts.nearest(name, directory)}")
+            raise BadInput(f"no responder {name!r}{responders.nearest(name, directory)}")
         ways: dict[str, Channel] = {
             kind: channels.module(kind).make(client) for kind in channels.names()
         }

@@ -19,11 +19,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from alerting.compose import Composer
-from alerting.contacts import Directory
 from alerting.fold import Item
 from alerting.model import Nature
 from alerting.place import place_of
 from alerting.policy import Responder
+from alerting.responders import Directory
 from sizao import clock
 from sizao import signal as signals
 from sizao.db import Connection, DatabaseSettings

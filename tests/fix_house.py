@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 from fix_alerting import OLD_SECRET, SECRET, get_database, ids, make_district, make_signal
 
-from alerting import contacts
+from alerting import responders
 from sizao import clock, frame, kafka, topics
 from sizao import signal as signals
 from sizao.db import connected, migrate
@@ -59,7 +59,7 @@ class House:
         file = self.folder / "responders.yaml"
         file.write_text(json.dumps({"responders": [entry]}))
         async with connected(self.database, "test") as connection:
-            await contacts.store(connection, contacts.read(file, {"D", "C1", "S1"}))
+            await responders.store(connection, responders.read(file, {"D", "C1", "S1"}))
 
     async def start_here(self):
         """Offsets at the log's end: other tests have written into the same topics."""

@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from alerting.compose import Composer
 from alerting.console.app import Console, make
 from alerting.console.guard import Guard, loopback
-from alerting.contacts import EMPTY
 from alerting.model import ACTOR_CHARS_MAX
+from alerting.responders import EMPTY
 from sizao import db
 from sizao.db import DatabaseSettings
 from sizao.errors import BadInput

@@ -14,9 +14,9 @@ from alerting.compose import Composer
 from alerting.console import guard, queries
 from alerting.console.app import Console, make
 from alerting.console.guard import Guard, loopback
-from alerting.contacts import EMPTY
 from alerting.fold import Item
 from alerting.model import Nature
+from alerting.responders import EMPTY
 from sizao import clock, db
 from sizao.db import connected, migrate
 from sizao.errors import BadInput

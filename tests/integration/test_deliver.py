@@ -23,7 +23,7 @@ from fix_alerting import (
     receiver,
 )
 
-from alerting import channels, contacts, deliver, store
+from alerting import channels, deliver, responders, store
 from alerting.compose import Composer
 from alerting.deliver import Deliverer, DeliverySettings
 from alerting.fold import Item
@@ -108,8 +108,8 @@ async def rig(database, folder, *entries):
     file.write_text(json.dumps({"responders": entries}))
     async with db.pool(database, "test") as pool, http.Client() as client:
         async with pool.connection() as connection:
-            await contacts.store(connection, contacts.read(file, {"C1"}))
-            directory = await contacts.load(connection)
+            await responders.store(connection, responders.read(file, {"C1"}))
+            directory = await responders.load(connection)
             view = (await load(connection, 4)).newest
             site, devices = await ids(connection)
         wake = asyncio.Event()
@@ -242,7 +242,7 @@ async def test_a_channel_that_overruns_its_deadline_gives_its_place_back(monkeyp
             await asyncio.Event().wait()
 
     monkeypatch.setattr(deliver, "_OVERRUN_S", 0.05)
-    directory = contacts.Directory(
+    directory = responders.Directory(
         version=1, responders=(), addresses={("a", "w"): {"channel": "w", "name": "w"}}
     )
     claim = Claim(
@@ -312,7 +312,7 @@ async def test_the_command_line_imports_and_pages(database, tmp_path):
         assert await cursor.fetchall() == [
             ("accepted", "asked", "accepted"), ("cancelled", "asked", "server_error"),
         ]  # fmt: skip
-        assert len((await contacts.load(connection)).responders) == 1
+        assert len((await responders.load(connection)).responders) == 1
 
 
 async def test_an_import_adds_and_replaces_only_when_told(database, tmp_path):
@@ -322,13 +322,13 @@ async def test_an_import_adds_and_replaces_only_when_told(database, tmp_path):
     def entries(*names):
         people = [entry(name, "http://127.0.0.1:1/") for name in names]
         file.write_text(json.dumps({"responders": people}))
-        return contacts.read(file, {"C1"})
+        return responders.read(file, {"C1"})
 
     async with connected(database, "test") as connection:
-        assert await contacts.store(connection, entries("a", "b")) == (2, 0)
-        first = await contacts.load(connection)
-        assert await contacts.store(connection, entries("a")) == (0, 0)
-        assert await contacts.load(connection, first) is first
-        assert await contacts.store(connection, entries("b", "c"), replace=True) == (1, 1)
-        names = [one.name for one in (await contacts.load(connection, first)).responders]
+        assert await responders.store(connection, entries("a", "b")) == (2, 0)
+        first = await responders.load(connection)
+        assert await responders.store(connection, entries("a")) == (0, 0)
+        assert await responders.load(connection, first) is first
+        assert await responders.store(connection, entries("b", "c"), replace=True) == (1, 1)
+        names = [one.name for one in (await responders.load(connection, first)).responders]
         assert names == ["b", "c"]

@@ -8,10 +8,10 @@ from fix_alerting import compose, get_database, items, make_signal, view
 from alerting import compose as composing
 from alerting import fold, outbox, store
 from alerting.compose import Composer
-from alerting.contacts import EMPTY
 from alerting.incident import incident_id
 from alerting.ledger import Answer, MessageState, Outcome
 from alerting.model import Action, What
+from alerting.responders import EMPTY
 from sizao.db import connected, migrate, translated
 from sizao.errors import Refused, Retriable
 from sizao.signal import Tier

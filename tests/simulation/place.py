@@ -8,9 +8,9 @@ from functools import cache
 import pyarrow as pa
 from fix_bridge import BATCH, HEAT, SMOKE_HEAT, SMOKE_STATE
 
-from alerting.contacts import Directory
 from alerting.model import INCIDENT_KINDS, Nature
 from alerting.policy import Responder
+from alerting.responders import Directory
 from ingest.onboarding import points_needed
 from ingest.routes import District, district
 from sizao.limits import STATIC_MINIMUM_C, class_code

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from alerting.contacts import Directory
 from alerting.deliver import send
 from alerting.ledger import Answer, Outcome
 from alerting.outbox import Claim
+from alerting.responders import Directory
 
 CLAIM = Claim(id="m", responder="a", channel="c", body="words", attempt=1, first_us=1, signal_us=0)
 DIRECTORY = Directory(

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from alerting.contacts import Directory
 from alerting.policy import Responder
+from alerting.responders import Directory
 from sizao.errors import SizaoError
 
 _NAME = "responders.cache"

@@ -7,7 +7,7 @@ import textwrap
 import pytest
 from fix_alerting import SECRET
 
-from alerting import contacts
+from alerting import responders
 from sizao.errors import BadInput
 
 AREAS = {"D", "C1", "S1"}
@@ -30,7 +30,7 @@ def read(tmp_path):
     def go(text):
         file = tmp_path / "r.yaml"
         file.write_text(textwrap.dedent(text).lstrip())
-        return contacts.read(file, AREAS)
+        return responders.read(file, AREAS)
 
     return go
 

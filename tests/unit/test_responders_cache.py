@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import stat
 
-from alerting import contacts_cache
-from alerting.contacts import Directory
+from alerting import responders_cache
 from alerting.model import Nature
 from alerting.policy import Responder
+from alerting.responders import Directory
 from sizao.signal import Kind, Tier
 
 DIRECTORY = Directory(
@@ -31,22 +31,22 @@ DIRECTORY = Directory(
 
 
 def test_what_is_kept_comes_back(tmp_path):
-    contacts_cache.save(DIRECTORY, tmp_path / "state")
-    assert contacts_cache.restore(tmp_path / "state") == DIRECTORY
+    responders_cache.save(DIRECTORY, tmp_path / "state")
+    assert responders_cache.restore(tmp_path / "state") == DIRECTORY
     (file,) = (tmp_path / "state").iterdir()
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
 def test_one_flipped_bit_is_no_directory(tmp_path):
-    contacts_cache.save(DIRECTORY, tmp_path)
+    responders_cache.save(DIRECTORY, tmp_path)
     (file,) = tmp_path.iterdir()
     content = file.read_bytes()
     for at in range(0, len(content), 7):
         file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        assert contacts_cache.restore(tmp_path) is None
+        assert responders_cache.restore(tmp_path) is None
     file.write_bytes(content)
-    assert contacts_cache.restore(tmp_path) == DIRECTORY
+    assert responders_cache.restore(tmp_path) == DIRECTORY
 
 
 def test_none_is_none(tmp_path):
-    assert contacts_cache.restore(tmp_path) is None
+    assert responders_cache.restore(tmp_path) is None
