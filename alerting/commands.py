@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from alerting import policy_commands, responders, rota_commands
+from alerting import contact_commands, policy_commands, responders, rota_commands
 from alerting.alert import Alert, Settings
 from alerting.console import serve
 from alerting.page_test import accepted, page_test
@@ -29,6 +29,7 @@ responders_app = typer.Typer(help="Who can be told.", no_args_is_help=True)
 page = typer.Typer(help="Pages to responders.", no_args_is_help=True)
 app.add_typer(responders_app, name="responders")
 app.add_typer(page, name="page")
+app.add_typer(contact_commands.app, name="contacts")
 app.add_typer(policy_commands.app, name="policy")
 app.add_typer(rota_commands.app, name="rota")
 

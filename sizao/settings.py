@@ -36,6 +36,7 @@ SECTIONS = (
     "alert",
     "archive",
     "console",
+    "contacts",
     "watch_disks",
 )
 """Top-level keys of the settings file; each process reads those that its model names."""

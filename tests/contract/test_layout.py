@@ -30,6 +30,7 @@ SIZAO = {
 # The only door to each client library. Tests and deploy/ stand outside of the house.
 DOORS = {
     "aiokafka": {"sizao/kafka.py"},
+    "cryptography": {"alerting/vault.py"},
     "psycopg": {"sizao/db.py"},
     "psycopg_pool": {"sizao/db.py"},
     "httpx": {"sizao/http.py"},
