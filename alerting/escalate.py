@@ -62,15 +62,21 @@ def decide(plan: Plan, progress: Progress, now_us: int) -> Decision:
     ten missed ones are one call.
     """
     due: list[Sending] = []
+    wakes: list[int] = []
     for step, due_us in _times(plan, progress):
         if due_us > now_us:
-            return Decision(due=tuple(due), wake_us=due_us)
+            wakes.append(due_us)
+            break
         due.append(Sending(number=step.number, due_us=due_us, step=step))
-    if plan.repeat_s is None or progress.answered:
-        return Decision(due=tuple(due), wake_us=None)
-    if due:  # the first repeat counts from when the last step is sent
-        return Decision(due=tuple(due), wake_us=now_us + plan.repeat_s * SECOND_US)
-    return _repeat(plan.steps[-1], plan.repeat_s * SECOND_US, progress, now_us)
+    if plan.repeat_s is not None and not progress.answered:
+        each_us, last = plan.repeat_s * SECOND_US, plan.steps[-1]
+        if last.number in progress.sent:
+            again = _repeat(last, each_us, progress, now_us)
+            due += again.due
+            wakes += [] if again.wake_us is None else [again.wake_us]
+        elif any(one.number == last.number for one in due):
+            wakes.append(now_us + each_us)  # the first repeat counts from when it is sent
+    return Decision(due=tuple(due), wake_us=min(wakes, default=None))
 
 
 def _times(plan: Plan, progress: Progress) -> list[tuple[Step, int]]:

@@ -196,6 +196,8 @@ def _page(entry: PageEntry) -> Page:
 
 
 def _faults(document: Document) -> Iterator[Fault]:
+    if document.day.begins == document.day.ends:
+        yield ("day", "ends"), "expected another time than `begins`"
     for one, longest_s in _WITHIN_MAX_S.items():
         if getattr(document.deadlines, one).within_s > longest_s:
             yield ("deadlines", one, "within_s"), f"expected at most {longest_s}"

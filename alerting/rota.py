@@ -105,10 +105,6 @@ class StandIn:
     from_us: int
     until_us: int
 
-    def holds(self, team: str, at_us: int) -> bool:
-        """Whether it is in force there then."""
-        return self.team in {"", team} and self.from_us <= at_us < self.until_us
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rota:
@@ -157,15 +153,19 @@ def spells(rota: Rota, team: str, from_us: int, until_us: int) -> list[Spell]:
     """The span without a hole; neighbours differ in who is on duty. KeyError for no such team."""
     assert from_us < until_us
     turns = list(_turns(rota, rota.teams[team], from_us, until_us))
+    away: dict[str, list[StandIn]] = {}
+    for one in rota.stand_ins:
+        if one.team in {"", team} and one.from_us < until_us and one.until_us > from_us:
+            away.setdefault(one.person, []).append(one)
     edges = {from_us, *(edge for turn in turns for edge in turn[:2])}
     edges |= {
-        edge for one in rota.stand_ins for edge in (one.from_us, one.until_us)
-    }  # whoever is not replaced makes no difference: equal neighbours are one spell
+        edge for ones in away.values() for one in ones for edge in (one.from_us, one.until_us)
+    }
     cuts = [*sorted(edge for edge in edges if from_us <= edge < until_us), until_us]
     found: list[Spell] = []
     for begin, end in pairwise(cuts):
         here = [person for since, till, person in turns if since <= begin < till]
-        people = tuple(dict.fromkeys(_standing(rota, team, one, begin) for one in here))
+        people = tuple(dict.fromkeys(_standing(away, one, begin) for one in here))
         if found and set(found[-1].people) == set(people):
             found[-1] = Spell(from_us=found[-1].from_us, until_us=end, people=found[-1].people)
         else:
@@ -186,15 +186,14 @@ def _turns(rota: Rota, team: Team, from_us: int, until_us: int) -> Iterator[tupl
                     yield begin, end, rota.swapped.get((team.name, day, person), person)
 
 
-def _standing(rota: Rota, team: str, person: str, at_us: int) -> str:
+def _standing(away: Mapping[str, list[StandIn]], person: str, at_us: int) -> str:
     """Who is there for `person`. Of two who stand in for each other the first one asked stays:
     a slip of the pen must not leave nobody.
     """
     met = [person]
     while True:
-        by = next(
-            (s.by for s in rota.stand_ins if s.person == met[-1] and s.holds(team, at_us)), None
-        )
+        asked = away.get(met[-1], ())
+        by = next((one.by for one in asked if one.from_us <= at_us < one.until_us), None)
         if by is None:
             return met[-1]
         if by in met:

@@ -66,6 +66,14 @@ def test_who_cannot_be_reached_is_not_waited_for():
     assert numbers(decide(DWELLING, worse, at(2))) == [3]
 
 
+def test_a_call_of_the_first_row_does_not_put_off_the_repeat_of_a_level_that_came_before_it():
+    lost = {"unreachable": frozenset({0, 2})}
+    sent = {0: 0, 2: 4, 3: 8}
+    assert decide(DWELLING, progress(sent, **lost), at(9)).wake_us == at(20)
+    found = decide(DWELLING, progress(sent, **lost), at(20))
+    assert (numbers(found), found.wake_us) == ([1], at(68))
+
+
 def test_after_an_hour_away_each_level_goes_once_and_one_repeat():
     found = decide(DWELLING, progress({0: 0}), at(3600))
     assert numbers(found) == [1, 2, 3]
@@ -97,7 +105,7 @@ PAGES = (Page(to=To.STATION, by=(By.SMS,)),)
 @st.composite
 def plans(draw):
     firsts = sorted(draw(st.sets(st.integers(0, 59), min_size=1, max_size=4)) | {0})
-    raise_after_s, repeat_s = draw(st.integers(60, 60)), draw(st.integers(10, 60))
+    raise_after_s, repeat_s = draw(st.integers(10, 60)), draw(st.integers(10, 60))
     levels = draw(st.integers(1, 3))
     steps = [Step(number=n, after_s=s, level="", pages=PAGES) for n, s in enumerate(firsts)]
     steps += [
