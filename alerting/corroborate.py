@@ -33,6 +33,10 @@ FAULT_RULE, FAULT_QUANTITY = "condition", "fault_state"
 """A device itself says that it is broken. What we think of its values (flickering, stuck) is no
 loss: a broken thermometer is early and faulty all day.
 """
+WEAK_RULES = frozenset({"heat_zone", "heat_cusum"})
+"""Early for a rise of 1.5 K among neighbours, or of 2 K that lasts: so does a heated floor."""
+STEAM = "steam_hpa_per_k"
+"""Evidence of a rise that steam explains."""
 OTHERS_MAX = 64
 """Members of an early fire that a newcomer is held against, the newest: more are a heated house."""
 
@@ -58,9 +62,10 @@ def is_loss(signal: Signal) -> bool:
 
 
 def is_alone(signal: Signal) -> bool:
-    """Whether a device speaks for itself: not because its neighbours rise, nor through steam."""
-    said = signal.evidence
-    return said.get("decided_by") != "neighbours" and not said.get("steam")
+    """Whether a device speaks for itself: it did not move a little among others that did, and what
+    it saw was no steam.
+    """
+    return signal.rule not in WEAK_RULES and STEAM not in signal.evidence
 
 
 def own_tier(heard: Heard) -> Tier:

@@ -75,8 +75,9 @@ def test_two_early_on_a_floor_or_the_next_above_are_an_alarm(first, second, tier
         (10, {}, Tier.ALARM),
         (11, {}, Tier.EARLY),
         (1, {"device": 1}, Tier.EARLY),  # the same one again
-        (1, {"evidence": {"decided_by": "neighbours"}}, Tier.EARLY),  # a house that is heated
-        (1, {"evidence": {"steam": True}}, Tier.EARLY),
+        (1, {"rule": "heat_zone"}, Tier.EARLY),  # a house that is heated
+        (1, {"rule": "heat_cusum"}, Tier.EARLY),
+        (1, {"evidence": {"steam_hpa_per_k": 2.5}}, Tier.EARLY),
         (1, {"site": 8}, Tier.EARLY),
     ],
 )
@@ -89,7 +90,7 @@ def test_they_are_near_in_time_and_speak_for_themselves(minutes, second, tier):
 
 def test_one_that_spoke_for_its_neighbours_is_no_second_until_it_speaks_for_itself():
     desk = Desk()
-    desk.hear(early(1, evidence={"decided_by": "neighbours"}))
+    desk.hear(early(1, rule="heat_zone"))
     desk.hear(early(2, T0 + MINUTE))
     assert desk.incident.tier is Tier.EARLY
     desk.hear(early(1, T0 + 2 * MINUTE))
