@@ -267,3 +267,13 @@ async def test_what_is_joined_is_found_again_whatever_the_batch(connection, size
     )
     rows = [("carrier:gw", "gw", 0, None), *((f"device:{n}", "gw", n, None) for n in range(11, 15))]
     assert await cursor.fetchall() == rows
+    back = [
+        make_signal(n, at=T0 + 99 * S, onset=T0 + 9 * S, kind=Kind.OFFLINE, tier=Tier.EARLY,
+                    phase=Phase.CLEAR)
+        for n in (11, 12, 13)
+    ]  # fmt: skip
+    for signal in back:
+        one = Item(signal=signal, nature=Nature.REAL, arrived_us=T0, place=at_home())
+        await store.take(connection, {}, [one], T0 + 99 * S, compose())
+    cursor = await connection.execute("SELECT subject FROM silence WHERE ended_us IS NULL")
+    assert await cursor.fetchall() == [("device:14",)]

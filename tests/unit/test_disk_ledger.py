@@ -89,6 +89,19 @@ def test_it_decides_as_one_book_in_memory_that_never_ends(batches):
     }
 
 
+def test_a_gateway_is_counted_by_its_devices_batch_after_batch():
+    words = [(device, Phase.RAISE) for device in (1, 2, 3)]
+    words += [(device, Phase.CLEAR) for device in (1, 2)]
+    with opened() as ledger:
+        said = []
+        for device, phase in words:
+            one = make_signal(device, at=T0 + S, onset=T0, phase=phase, kind=Kind.OFFLINE)
+            (item,) = items(one)
+            changes = ledger.take({}, [replace(item, place=where(one))], T0, WORDS)
+            said += [(r.signal.subject.id, r.signal.phase) for r in changes.taken.recorded[1:]]
+    assert said == [("gw", Phase.RAISE), ("gw", Phase.CLEAR)]
+
+
 page = st.tuples(
     st.sampled_from("ab"), st.sampled_from(Tier), st.sampled_from([Kind.FIRE, Kind.CO])
 )
