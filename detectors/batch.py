@@ -41,13 +41,17 @@ class Rows:
         )
 
 
-def rounds(rows: Rows, *, keep_changes: bool) -> tuple[list[Rows], int]:
+def rounds(rows: Rows, *, keep_changes: bool, area: Array | None = None) -> tuple[list[Rows], int]:
     """Rounds of at most one reading per slot, each slot's readings in event-time order.
 
     `rows` may repeat slots; they all lie within the span that `state` lets pass. Readings with an
     equal slot and event time are one reading said twice: the first is kept, the others are dropped
     and counted (second result). `keep_changes` (alarm lane) drops only those that also repeat the
     value: a device whose clock has steps of a second may say normal and alarm within one.
+
+    `area` by slot: slots of one area are read together, so their readings too come in event-time
+    order from round to round. Else three rooms' backlog in one frame would be judged by rank, a
+    reading of noon beside one of midnight. It may make more rounds, but only where a slot repeats.
     """
     if len(rows.slot) < 2:  # noqa: PLR2004 - nothing to order
         return ([rows] if len(rows.slot) else []), 0
@@ -66,7 +70,10 @@ def rounds(rows: Rows, *, keep_changes: bool) -> tuple[list[Rows], int]:
         keep = np.ones(len(rows.slot), np.bool_)
         keep[1:] = ~again
         rows = rows.only(keep)
-    return _by_rank(rows), dropped
+    rank = _ranks(rows.slot)
+    if area is not None:
+        _keep_together(rows, area[rows.slot], rank)
+    return _by_rank(rows, rank), dropped
 
 
 def _order(slot: npt.NDArray[np.int64], event_us: npt.NDArray[np.int64]) -> Array:
@@ -95,15 +102,53 @@ def _out_of_order(slot: Array, event_us: Array) -> bool:
     return bool(((slot[1:] == slot[:-1]) & (event_us[1:] < event_us[:-1])).any())
 
 
-def _by_rank(rows: Rows) -> list[Rows]:
-    """Split sorted rows by the rank of each within its slot."""
-    count = len(rows.slot)
-    index = np.arange(count)
-    first = np.ones(count, np.bool_)
-    first[1:] = rows.slot[1:] != rows.slot[:-1]
-    rank = index - np.maximum.accumulate(np.where(first, index, 0))
-    bits = (count - 1).bit_length()
-    key = rank << bits | index
+def _ranks(slot: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Rank of each sorted row within its slot."""
+    index = np.arange(len(slot))
+    first = np.ones(len(slot), np.bool_)
+    first[1:] = slot[1:] != slot[:-1]
+    rank: npt.NDArray[np.int64] = index - np.maximum.accumulate(np.where(first, index, 0))
+    return rank
+
+
+def _keep_together(rows: Rows, area: Array, rank: npt.NDArray[np.int64]) -> None:
+    """Give the rows of areas of several slots, of which one repeats, the rounds of their area
+    instead of their rank (in place): as long in time as no slot repeats.
+    """
+    repeats = np.flatnonzero(rank > 0)
+    if not len(repeats):
+        return
+    areas = np.unique(area[repeats])
+    index = np.flatnonzero(areas[np.searchsorted(areas, area).clip(max=len(areas) - 1)] == area)
+    index = index[_order(area[index].astype(np.int64), rows.event_us[index])]
+    count = len(index)
+    place = np.zeros(len(rows.slot), np.int64)
+    place[index] = np.arange(count)
+    # Where in that order the row of the same slot before each stands, the newest of all so far:
+    # a round that began at or before it ends here.
+    before = np.full(count, -1)
+    before[place[repeats]] = place[repeats - 1]
+    before = np.maximum.accumulate(before)
+    own = area[index]
+    starts = np.flatnonzero(np.append(True, own[1:] != own[:-1]))
+    ends = np.append(starts[1:], count)
+    number = np.zeros(count, np.int64)
+    lasts = starts
+    while len(lasts):
+        lasts = np.minimum(np.searchsorted(before, lasts), ends)
+        goes_on = lasts < ends
+        lasts, ends = lasts[goes_on], ends[goes_on]
+        number[lasts] += 1
+    number = np.cumsum(number)
+    began = np.zeros(count, np.int64)
+    began[starts] = number[starts]
+    rank[index] = number - np.maximum.accumulate(began)
+
+
+def _by_rank(rows: Rows, rank: npt.NDArray[np.int64]) -> list[Rows]:
+    """Split sorted rows by rank."""
+    bits = (len(rank) - 1).bit_length()
+    key = rank << bits | np.arange(len(rank))
     key.sort()
     order = key & ((1 << bits) - 1)
     ends = np.cumsum(np.bincount(rank)).tolist()

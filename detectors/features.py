@@ -28,14 +28,20 @@ Source: gated baseline, jump hold and their figures: measured on recorded fires 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from detectors import jumps, rate
 from detectors.batch import Rows
-from detectors.rule import Array, Block, Column
+from detectors.rate import Rate
+from detectors.rule import Array, Block, Column, Points
 from sizao.frame import Flag
+
+if TYPE_CHECKING:
+    from detectors.moisture import Moist
 
 QUANTITY = "temperature_c"
 NEVER_US = -(1 << 60)
@@ -51,6 +57,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("last_us", "int64", NEVER_US),
     Column("seed_us", "int64", NEVER_US),
     Column("age_s", "float32"),
+    *jumps.COLUMNS,
+    *rate.COLUMNS,
+    Column("slow", "bool"),  # its newest reading was one of a slow rise (neighbours.py)
+    Column("slow_us", "int64"),  # event time of the newest such reading
 )
 
 
@@ -68,6 +78,10 @@ class Params:
     gap_s: float = 1800.0
     counted_s: float = 120.0
     warm_s: float = 600.0
+    slow_rise_k: float = 1.0
+    slow_k_per_min: float = 1.2
+    flicker: jumps.Params = field(default_factory=jumps.Params)
+    pace: rate.Params = field(default_factory=rate.Params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,8 @@ class Heat:
     rise_raw_k: Float32s
     gap: Bools
     block: Block
-    warm_s: float
+    params: Params
+    moist: Moist | None = None
 
     @property
     def seed_us(self) -> Int64s:
@@ -99,7 +114,33 @@ class Heat:
     @property
     def warm(self) -> Bools:
         """Where the baseline is old enough to judge by; taken only when somebody asks."""
-        return self.block["age_s"].take(self.slot) >= self.warm_s
+        return self.block["age_s"].take(self.slot) >= self.params.warm_s
+
+    @property
+    def faulty(self) -> Bools:
+        """Where the sensor flickers (jumps.py): its rise means nothing."""
+        return self.block["faulty"].take(self.slot)
+
+    def sound(self, points: Points) -> Bools:
+        """Where a rise means something: over a warm baseline, no flicker, no class of suffix S."""
+        static: Bools = points.static_only.take(self.slot)
+        return self.warm & ~self.faulty & ~static
+
+    @property
+    def doubtful(self) -> Bools:
+        """Where it has just jumped both ways, faulty ones too."""
+        return jumps.both(self.block, self.slot) >= self.params.flicker.doubtful_count
+
+    @property
+    def fell(self) -> Bools:
+        """Where this very reading jumped down, after a jump up: a fire does that when it is out."""
+        turned: Bools = self.block["turn_us"].take(self.slot) == self.event_us
+        return turned & (self.block["turned"].take(self.slot) < 0)
+
+    @property
+    def rate(self) -> Rate:
+        """How fast each point moves."""
+        return rate.rate(self.block, self.params.pace, self.slot, self.event_us, self.x_c)
 
     def only(self, index: Array) -> Heat:
         """The rows at `index`."""
@@ -115,7 +156,8 @@ class Heat:
             self.rise_raw_k[index],
             self.gap[index],
             self.block,
-            self.warm_s,
+            self.params,
+            self.moist,
         )
 
 
@@ -123,7 +165,8 @@ class Heat:
 class LateHeat:
     """Temperature readings older than the newest of their point; they move no baseline.
 
-    `newest_c`, `newest_us`: the point's newest reading.
+    `newest_c`, `newest_us`: the point's newest reading. `baseline_c`: as it is by now, which is at
+    most 0.2 K above what it was a minute before.
     """
 
     slot: Int64s
@@ -132,6 +175,31 @@ class LateHeat:
     x_c: Float32s
     newest_c: Float32s
     newest_us: Int64s
+    baseline_c: Float32s
+    block: Block
+    params: Params
+    moist: Moist | None = None
+
+    @property
+    def rise_k(self) -> Float32s:
+        """Rise over that baseline, without jump hold."""
+        return self.x_c - self.baseline_c
+
+    @property
+    def warm(self) -> Bools:
+        """Where the point's baseline is old enough by now, and older than the reading."""
+        age_s, seed_us = self.block["age_s"].take(self.slot), self.block["seed_us"].take(self.slot)
+        return (age_s >= self.params.warm_s) & (seed_us < self.event_us)
+
+    def sound(self, points: Points) -> Bools:
+        """Where a rise means something by now (see Heat), and no sensor is doubtful."""
+        static: Bools = points.static_only.take(self.slot)
+        return self.warm & ~self.doubtful & ~static
+
+    @property
+    def doubtful(self) -> Bools:
+        """Where it has just jumped both ways."""
+        return jumps.both(self.block, self.slot) >= self.params.flicker.doubtful_count
 
     def only(self, index: Array) -> LateHeat:
         """The rows at `index`."""
@@ -142,17 +210,23 @@ class LateHeat:
             self.x_c[index],
             self.newest_c[index],
             self.newest_us[index],
+            self.baseline_c[index],
+            self.block,
+            self.params,
+            self.moist,
         )
 
 
-def split(block: Block, rows: Rows) -> tuple[Rows, LateHeat | None, int]:
+def split(
+    block: Block, params: Params, rows: Rows, moist: Moist | None = None
+) -> tuple[Rows, LateHeat | None, int]:
     """Rows in order, late rows, and how many were dropped as said twice: of equal event time, or
     the newest reading delivered again without a time of its own.
     """
     newest_us = block["last_us"].take(rows.slot)
     again = _again(block, rows, newest_us)
     if again is not None:
-        first, late_first, twice = split(block, rows.only(~again))
+        first, late_first, twice = split(block, params, rows.only(~again), moist)
         return first, late_first, twice + int(np.count_nonzero(again))
     ordered = rows.event_us > newest_us
     if np.count_nonzero(ordered) == len(ordered):
@@ -167,6 +241,10 @@ def split(block: Block, rows: Rows) -> tuple[Rows, LateHeat | None, int]:
         late.value,
         block["x_c"].take(late.slot),
         newest_us[is_late],
+        block["baseline_c"].take(late.slot),
+        block,
+        params,
+        moist,
     )
     return rows.only(ordered), found, twice
 
@@ -193,7 +271,7 @@ def _again(block: Block, rows: Rows, newest_us: Int64s) -> Bools | None:
     return again if again.any() else None
 
 
-def update(block: Block, params: Params, rows: Rows) -> Heat:
+def update(block: Block, params: Params, rows: Rows, moist: Moist | None = None) -> Heat:
     """Move the state of the rows' points (in place) and say what the readings mean.
 
     Rows are in order (`split`), within the physical range, a slot at most once.
@@ -218,7 +296,9 @@ def update(block: Block, params: Params, rows: Rows) -> Heat:
     block["baseline_c"][slot] = _moves(block, params, slot, rise, dt_s, odd) + baseline
     block["x_c"][slot] = x
     block["last_us"][slot] = rows.event_us
-    return Heat(
+    jumps.count(block, params.flicker, slot, rows.event_us, step, dt_s)
+    rate.anchor(block, params.pace, slot, rows.event_us, x, ~odd | gap)
+    heat = Heat(
         slot=slot,
         event_us=rows.event_us,
         flags=rows.flags,
@@ -230,8 +310,23 @@ def update(block: Block, params: Params, rows: Rows) -> Heat:
         rise_raw_k=rise_raw,
         gap=gap,
         block=block,
-        warm_s=params.warm_s,
+        params=params,
+        moist=moist,
     )
+    _mark_slow(heat)
+    return heat
+
+
+def _mark_slow(rows: Heat) -> None:
+    """Remember who rises slowly (in place); few do."""
+    block, params = rows.block, rows.params
+    index = np.flatnonzero((rows.rise_raw_k >= params.slow_rise_k) | block["slow"].take(rows.slot))
+    if len(index):
+        rows = rows.only(index)
+        slow = (rows.rise_raw_k >= params.slow_rise_k) & rows.warm & ~rows.faulty
+        slow &= rows.rate.k_per_min < params.slow_k_per_min
+        block["slow"][rows.slot] = slow
+        block["slow_us"][rows.slot[slow]] = rows.event_us[slow]
 
 
 def _moves(

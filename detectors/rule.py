@@ -69,7 +69,8 @@ class Points:
 
     `static_only`: a heat class with suffix S, whose rise or rate says nothing (`sizao.limits`).
     `device`, `area`, `site`: registry ids. `area` is the smallest that the device stands in: two
-    devices of one area are neighbours; where it is the site itself, nobody said more.
+    devices of one area are neighbours; where it is the site itself, nobody said more. `site_count`:
+    thermometers of the slot's site.
     """
 
     quantity: npt.NDArray[np.int16]
@@ -78,6 +79,7 @@ class Points:
     device: npt.NDArray[np.int32]
     area: npt.NDArray[np.int32]
     site: npt.NDArray[np.int32]
+    site_count: npt.NDArray[np.int32]
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
 
 

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from detectors import batch, features
+from detectors import batch, features, moisture
 from detectors.batch import Rows
+from detectors.moisture import Moist
 from detectors.rule import (
     Array,
     Block,
@@ -38,7 +39,7 @@ from detectors.rule import (
     tick_of,
 )
 from detectors.sets import Set, Sets
-from detectors.tables import ELSEWHERE, UNKNOWN, Group, groups_of, tables_of
+from detectors.tables import ELSEWHERE, MOIST, UNKNOWN, Group, groups_of, tables_of
 from detectors.waiting import Waiting
 from sizao import units
 from sizao.frame import Frame
@@ -55,6 +56,8 @@ FUTURE_US = 3600 * SECOND_US
 """The bridge lets device times lie 60 s ahead of its clock."""
 FEATURES = "features@1"
 """Name of the block that all heat rules share."""
+MOISTURE = "moisture@1"
+"""Name of the block of the humidity beside them."""
 
 _LOW, _HIGH = np.full((2, max(units.BY_CODE) + 1), np.nan, np.float32)
 for _quantity in units.QUANTITIES:
@@ -130,6 +133,7 @@ class State:
     points: Points
     sets: Sets  # parameters in force
     readers: npt.NDArray[np.uint32]  # by slot, a bit for each group that reads its quantity
+    humidity: npt.NDArray[np.int32]  # by slot, see moisture.Moist
     all_judged: bool  # every slot has one
     point: npt.NDArray[np.int32]  # registry id by slot
     lookup: npt.NDArray[np.int32]  # slot by registry id; the last item stands for unknown ids
@@ -141,6 +145,11 @@ class State:
     heard_us: dict[str, int] = field(default_factory=dict)  # newest received_us by writer
     waiting: Waiting = field(default_factory=Waiting)
     discards: Counter[Discard] = field(default_factory=Counter)
+
+    @property
+    def moist(self) -> Moist:
+        """The humidity beside thermometers."""
+        return Moist(self.blocks[MOISTURE], self.humidity)
 
     @property
     def slots(self) -> int:
@@ -175,6 +184,7 @@ def columns_of(state: State) -> dict[str, tuple[Any, ...]]:
     wanted = {key_of(rule): rule.COLUMNS for rule in state.rules}
     if any(group.heat for group in state.groups):
         wanted[FEATURES] = features.COLUMNS
+        wanted[MOISTURE] = moisture.COLUMNS
     return wanted
 
 
@@ -245,7 +255,9 @@ def _judge(state: State, frame: Frame, received_us: int) -> list[Signal]:
     rows = _known(state, frame)
     if not len(rows.slot):
         return []
-    in_order, twice = batch.rounds(rows, keep_changes=state.lane is Lane.ALARM)
+    telemetry = state.lane is Lane.TELEMETRY
+    area = state.points.area if telemetry else None
+    in_order, twice = batch.rounds(rows, keep_changes=not telemetry, area=area)
     if twice:
         state.discards[Discard.DUPLICATE] += twice
     found: list[Signal] = []
@@ -263,14 +275,18 @@ def _round(state: State, rows: Rows) -> list[_Said]:
     found: list[_Said] = []
     readers = state.readers.take(rows.slot)
     some = int(np.bitwise_or.reduce(readers))
+    if some & MOIST:
+        state.moist.take(rows.only(np.flatnonzero(readers & np.uint32(MOIST))))
     for place, group in enumerate(state.groups):
         bit = 1 << place
         if some & bit:
             mine = rows
             if some != bit:
                 mine = rows.only(np.flatnonzero(readers & np.uint32(bit)))
-            judge = _round_of_heat if group.heat else _round_as_they_came
-            found += judge(state, group.rules, mine)
+            if group.heat:
+                found += _round_of_heat(state, group.rules, mine)
+            else:
+                found += _round_as_they_came(state, group.rules, mine)
     return found
 
 
@@ -332,7 +348,7 @@ def _round_as_they_came(state: State, rules: tuple[Rule, ...], rows: Rows) -> li
 
 def _round_of_heat(state: State, rules: tuple[Rule, ...], rows: Rows) -> list[_Said]:
     block = state.blocks[FEATURES]
-    ordered, late, twice = features.split(block, rows)
+    ordered, late, twice = features.split(block, state.setup.heat, rows, state.moist)
     if twice:
         state.discards[Discard.DUPLICATE] += twice
     found: list[_Said] = []
@@ -341,7 +357,7 @@ def _round_of_heat(state: State, rules: tuple[Rule, ...], rows: Rows) -> list[_S
         if judge is not None:
             found += _ask(state, rule, judge, late)
     if len(ordered.slot):
-        heat = features.update(block, state.setup.heat, ordered)
+        heat = features.update(block, state.setup.heat, ordered, state.moist)
         for rule in rules:
             found += _ask(state, rule, rule.step, heat)
     return found

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detectors import features, heartbeat
+from detectors import features, heartbeat, moisture
 from detectors.rule import Heartbeats, Points, Rule
 from detectors.sets import sets_of
 from sizao import units
@@ -22,7 +22,9 @@ from sizao.units import Lane
 
 UNKNOWN, ELSEWHERE = -2, -1
 """Slots of points that the registry does not know, and of those of another fold."""
-_GROUPS_MAX = 32  # bits of `readers`
+_GROUPS_MAX = 31  # bits of `readers`
+MOIST = 1 << 31
+"""The bit of humidity points beside a thermometer of the same device (moisture.py)."""
 _CODES = 1 << 15  # the registry's smallint: a newer program may have registered more than we know
 
 
@@ -68,6 +70,10 @@ def tables_of(
     readers = np.zeros(len(quantity), np.uint32)
     for place, group in enumerate(groups):
         readers |= np.left_shift(group.reads[quantity], place, dtype=np.uint32)
+    site = view.point_site[fold.point]
+    heat = quantity == units.BY_NAME[features.QUANTITY].code
+    humidity = _humidity_of(quantity, device)
+    readers[humidity[humidity >= 0]] |= np.uint32(MOIST)
     return {
         "points": Points(
             quantity=quantity,
@@ -75,14 +81,31 @@ def tables_of(
             static_only=STATIC_ONLY[heat_class],
             device=device,
             area=view.device_area[device],
-            site=view.point_site[fold.point],
+            site=site,
+            site_count=np.bincount(site[heat], minlength=int(site.max(initial=0)) + 1)[site].astype(
+                np.int32
+            ),
             heartbeats=heartbeat.of(view, fold) if lane is Lane.TELEMETRY else Heartbeats(),
         ),
         "sets": sets_of(view, device, rules, params),
         "readers": readers,
+        "humidity": humidity,
         "all_judged": bool(readers.all()),
         "point": fold.point,
         "lookup": np.append(
             np.where(view.point_device > 0, fold.slot, np.int32(UNKNOWN)), np.int32(UNKNOWN)
         ),
     }
+
+
+def _humidity_of(quantity: npt.NDArray[np.int16], device: Any) -> npt.NDArray[np.int32]:
+    """By temperature slot the humidity slot of the same device, -1 where there is none."""
+    found = np.full(len(quantity), -1, np.int32)
+    wet = np.flatnonzero(quantity == units.BY_NAME[moisture.QUANTITY].code)
+    if len(wet):
+        heat = np.flatnonzero(quantity == units.BY_NAME[features.QUANTITY].code)
+        wet = wet[np.argsort(device[wet], kind="stable")]
+        place = np.searchsorted(device[wet], device[heat]).clip(max=len(wet) - 1)
+        same = device[wet][place] == device[heat]
+        found[heat[same]] = wet[place[same]]
+    return found

@@ -43,7 +43,7 @@ from sizao.signal import (
 from sizao.units import BY_CODE, BY_NAME, AlarmState
 
 DIRECT = "direct", 1
-FIXED = "heat_fixed", 1
+FIXED = "heat_fixed", 2
 """Rules of detect and their versions: half of an onset's id."""
 _SECOND_US = 1_000_000
 _HOLD_US = HOLD_S * _SECOND_US
@@ -249,7 +249,11 @@ def _follow(
 
 
 def _heat(lookout: Lookout, view: View, row: _Row) -> list[Finding]:
-    """One temperature of a point that is, or was, at its limit: the rule `heat_fixed`, in order."""
+    """One temperature of a point that is, or was, at its limit: the rule `heat_fixed`, in order.
+
+    Of a sensor that jumps both ways detect wants more readings (detectors/jumps.py). Here nothing
+    is known of points that were cool, and nobody else looks: two in a row are handed over.
+    """
     own = lookout.hot.get(row.point) or Hot()
     again = row.flags & Flag.REDELIVERED and row.flags & _OWN_ARRIVAL
     if row.event_us <= own.newest_us or (again and row.value == own.newest_c):

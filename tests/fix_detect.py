@@ -32,13 +32,20 @@ class Point:
     from_gen: int = 1
     partition: int = 0
     state: str = "in_service"
+    device: int = 0  # 1000 + id where 0
+    area: int = 0  # the site where 0
+
+    @property
+    def owner(self) -> int:
+        return self.device or 1000 + self.id
 
 
 def registry(points: Iterable[Point], generation: int = 1, interval_s: int = 0) -> Registry:
-    """Every point on a device of its own (device id = 1000 + point id), all on one site; of a type
-    that speaks each `interval_s`, if given.
+    """Every point on a device of its own (device id = 1000 + point id) unless said otherwise, all
+    on one site; of a type that speaks each `interval_s`, if given.
     """
     points = sorted(points, key=lambda point: point.id)
+    first = {point.owner: point for point in reversed(points)}
     tables = {name: schema.empty_table() for name, schema in TABLES.items()}
     document = f"expected_interval_s: {interval_s}"
     kind = {"id": 1, "name": "t", "version": 1, "document": document}
@@ -49,11 +56,11 @@ def registry(points: Iterable[Point], generation: int = 1, interval_s: int = 0) 
         "device",
         [
             {
-                "id": 1000 + point.id,
+                "id": owner,
                 "key": f"k{point.id}",
                 "carrier": 1,
                 "device_type": 1,
-                "area": SITE,
+                "area": point.area or SITE,
                 "site": SITE,
                 "heat_class": class_code(point.heat_class),
                 "gas": 0,
@@ -64,7 +71,7 @@ def registry(points: Iterable[Point], generation: int = 1, interval_s: int = 0) 
                 "from_gen": point.from_gen,
                 "to_gen": FOREVER,
             }
-            for point in points
+            for owner, point in sorted(first.items())
         ],
     )
     tables["point"] = _table(
@@ -72,7 +79,7 @@ def registry(points: Iterable[Point], generation: int = 1, interval_s: int = 0) 
         [
             {
                 "id": point.id,
-                "device": 1000 + point.id,
+                "device": point.owner,
                 "quantity": BY_NAME[point.quantity].code,
                 "site": SITE,
                 "partition": point.partition,

@@ -68,10 +68,21 @@ class Thermometer:
     rise_hits: int = 0
     fixed_hits: int = 0
     late: tuple[int, float] | None = None
-    began: dict[str, np.float32] = field(default_factory=dict)
+    late_rise: tuple[int, float] | None = None
+    ups: np.float32 = field(default_factory=F)
+    downs: np.float32 = field(default_factory=F)
+    way: int = 0
+    faulty: bool = False
+    anchors: list = field(default_factory=list)
+    rate_hits: int = 0
+    noise: np.float32 = field(default_factory=F)
+    total: np.float32 = field(default_factory=F)
+    began: dict[tuple[str, str], np.float32] = field(default_factory=dict)
     early: Line = field(default_factory=lambda: Line(("heat_rise", "early")))
     alarm: Line = field(default_factory=lambda: Line(("heat_rise", "alarm")))
     urgent: Line = field(default_factory=lambda: Line(("heat_fixed", "urgent")))
+    steep: Line = field(default_factory=lambda: Line(("heat_rate", "alarm")))
+    sums: Line = field(default_factory=lambda: Line(("heat_cusum", "early")))
 
     def read(self, at: int, value: float) -> list[tuple]:
         x = F(value)
@@ -79,20 +90,89 @@ class Thermometer:
             return []
         return self._late(at, x) if at < self.last else self._in_order(at, x)
 
+    @property
+    def doubtful(self) -> bool:
+        return bool(min(self.ups, self.downs) >= 0.5)
+
     def _late(self, at: int, x: np.float32) -> list[tuple]:
+        said = []
         if x < self.limit_c:
             self.late = None
+        else:
+            others = []
+            if self.fixed_hits and self.last - at <= 7200 * SECOND_US:
+                others.append(self.last)
+            elif self.late and self.late[0] != at and abs(at - self.late[0]) <= 7200 * SECOND_US:
+                others.append(self.late[0])
+            self.late = (at, float(x))
+            covered = self.urgent.since <= at <= self.urgent.held
+            if others and not (self.urgent.on or covered or self.doubtful):
+                said += self.urgent.begin(at, min(at, others[0]))
+        return said + self._late_rise(at, x)
+
+    def _late_rise(self, at: int, x: np.float32) -> list[tuple]:
+        rise = F(x - self.b)
+        stale = self.last - at > 300 * SECOND_US
+        if stale or self.doubtful or rise < 4 or self.age < 600 or self.seed >= at:
+            self.late_rise = None
             return []
-        others = []
-        if self.fixed_hits and self.last - at <= 7200 * SECOND_US:
-            others.append(self.last)
-        elif self.late and self.late[0] != at and abs(at - self.late[0]) <= 7200 * SECOND_US:
-            others.append(self.late[0])
-        self.late = (at, float(x))
-        covered = self.urgent.since <= at <= self.urgent.held
-        if others and not self.urgent.on and not covered:
-            return self.urgent.begin(at, min(at, others[0]))
-        return []
+        beside = None
+        if self.rise_hits and self.last - at <= 120 * SECOND_US:
+            beside = (self.last, self.x)
+        elif self.late_rise and 0 < abs(at - self.late_rise[0]) <= 120 * SECOND_US:
+            beside = self.late_rise
+        self.late_rise = (at, x)
+        said = []
+        if beside or F(x - self.x) <= 15:
+            said += self._begin_late(self.early, at, at)
+        if beside and max(rise, F(beside[1] - self.b)) >= 6:
+            said += self._begin_late(self.alarm, at, min(at, beside[0]))
+        return said
+
+    def _begin_late(self, line: Line, at: int, since: int) -> list[tuple]:
+        if line.on or line.since <= at <= line.held:
+            return []
+        self.began[line.name] = self.b
+        return line.begin(at, since)
+
+    def _jumped(self, dt: np.float32, step: np.float32) -> bool:
+        """Whether this reading turned."""
+        left = F(0) if dt > 1800 else F(900) / F(F(900) + dt)
+        if dt > 1800:
+            self.way = 0
+        for name in ("ups", "downs"):
+            kept = F(getattr(self, name) * left)
+            setattr(self, name, kept if kept >= F(0.05) else F(0))
+        way = 0 if abs(step) <= 15 or dt > 1800 else 1 if step > 0 else -1
+        turned = way not in {0, self.way}
+        if turned:
+            self.way = way
+            name = "ups" if way > 0 else "downs"
+            setattr(self, name, F(getattr(self, name) + F(1)))
+        lesser = min(self.ups, self.downs)
+        self.faulty = bool(lesser >= 1.5 or (self.faulty and lesser >= 0.75))
+        return turned
+
+    def _rate(self, at: int, x: np.float32, *, fit: bool) -> np.float32:
+        if fit and (not self.anchors or at - self.anchors[-1][0] >= 30 * SECOND_US):
+            self.anchors = [*self.anchors[-2:], (at, x)]
+        old = [one for one in self.anchors if at - one[0] >= 60 * SECOND_US]
+        if not old or at - old[-1][0] > 300 * SECOND_US:
+            return F(0)
+        age = F(at - old[-1][0]) * F(1e-6)
+        return F(F(F(x - old[-1][1]) * F(60)) / age)
+
+    def _sum(self, dt: np.float32, rise: np.float32, *, sound: bool, gap: bool) -> bool:
+        noise = max(self.noise, F(0.1))
+        if not gap:
+            off = F(min(abs(rise), F(2)) - self.noise)
+            self.noise = F(self.noise + F(off * F(dt / F(F(1800) + dt))))
+        if self.total or self.sums.on or rise >= 4 * 0.1:
+            added = F(min(F(dt / F(10)), F(3)) * F(F(rise / noise) - F(4)))
+            self.total = min(max(F(self.total + added), F(0)), F(90))
+        if not sound or gap:
+            self.total = F(0)
+        return bool(sound and self.total >= 60 and rise >= 2)
 
     def _in_order(self, at: int, x: np.float32) -> list[tuple]:
         before, before_at = self.x, self.last
@@ -115,19 +195,36 @@ class Thermometer:
             tau, over = (F(150), counted) if rise < 0 else (F(600), dt)
             self.b = F(F(min(rise, F(2))) * over / F(tau + over)) + b
         self.x, self.last = x, at
-        warm = self.age >= 600
-        self.rise_hits = min(self.rise_hits + 1, 2) if warm and raw >= 6 else 0
-        self.fixed_hits = min(self.fixed_hits + 1, 2) if x >= self.limit_c else 0
+        turned = self._jumped(dt, step)
+        rate = self._rate(at, x, fit=gap or not odd)
+        gapped = {"gap": gap, "dt": dt, "turned": turned, "rate": rate}
+        return self._judge(at, x, before_at, b, rise, raw, **gapped)
+
+    def _judge(self, at, x, before_at, b, rise, raw, *, gap, dt, turned, rate) -> list[tuple]:
+        if turned and self.way < 0 and self.doubtful:
+            self.rise_hits = self.fixed_hits = self.rate_hits = 0
+        sound = self.age >= 600 and not self.faulty
+        self.rise_hits = min(self.rise_hits + 1, 4) if sound and raw >= 4 else 0
+        self.fixed_hits = min(self.fixed_hits + 1, 12) if x >= self.limit_c else 0
         said = []
-        fixed = self.fixed_hits >= 2
+        fixed = self.fixed_hits >= (12 if self.faulty else 4 if self.doubtful else 2)
         said += self.urgent.follow(
             at, holds=fixed, calm=bool(x < F(self.limit_c) - 10), gap=gap, since=before_at
         )
+        alarm = self.rise_hits >= (4 if self.doubtful else 2) and bool(raw >= 6 or rate >= 4)
+        young = x >= F(self.limit_c) - 10 and raw >= 3
+        known = raw >= 20 if self.age >= 600 else young
+        steep = bool(not self.faulty and known and rate >= F(8.3))
+        self.rate_hits = min(self.rate_hits + 1, 4) if steep else 0
+        steep = self.rate_hits >= (4 if self.doubtful else 2)
+        summed = self._sum(dt, rise, sound=bool(sound), gap=gap)
         for line, holds, half, since in (
-            (self.early, bool(warm and rise >= 4), 2, at),
-            (self.alarm, self.rise_hits >= 2, 3, before_at),
+            (self.early, bool(sound and rise >= 4), 2, at),
+            (self.alarm, alarm, 3, before_at),
+            (self.steep, steep, 10, before_at),
+            (self.sums, summed, 1, at),
         ):
-            tier = line.name[1]
+            tier = line.name
             over = x - self.began[tier] if line.on and self.seed > line.onset else raw
             said += line.follow(
                 at, holds=holds, calm=not holds and bool(over < half), gap=gap, since=since

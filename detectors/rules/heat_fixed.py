@@ -7,13 +7,21 @@ Source: EN 54-5:2017 table 1 and GB 4716-2005, static response minimum by class 
 two samples because single corrupt readings occur (6 in 0.48 quiet device-years measured).
 
 Urgent: x >= limit in two samples in a row. Over when x stays 10 K under the limit for 3 min.
+
+A sensor that has just jumped both ways (detectors/jumps.py) is believed later, not never: one that
+is doubtful needs four readings since its last turn down, a faulty one twelve, all at the limit. So
+a sensor that flickers and then stays hot alarms after 120 s at 10 s sampling, and as any other when
+its counters have decayed.
+
 Readings older than the newest of their point count too, apart from those in order: two late hot
 ones with different event times, with no late cooler one between them, or one beside a hot newest
-reading, at most 2 h apart. So a fire that a device reports only after it found its network again
-is said, as late; and an old cool reading never takes a hit away from the live ones.
+reading, at most 2 h apart, of a sensor that is not doubtful. So a fire that a device reports only
+after it found its network again is said, as late; and an old cool reading never takes a hit away
+from the live ones.
 
 Worked example, class A1 (54 degC), no history: 53.9, 54.0, 55.0: urgent at the third. Class B
-(69 degC): the same readings say nothing. 53.0, 200.0, 53.0: nothing.
+(69 degC): the same readings say nothing. 53.0, 200.0, 53.0: nothing. 79, 23, 70, 70, 116, 23 (a
+broken sensor): down 1, up 1, so 70, 70, 116 are three of four: nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +40,7 @@ from sizao.signal import Evidence, Kind, Phase, Tier
 from sizao.units import Lane
 
 NAME = "heat_fixed"
-VERSION = 1
+VERSION = 2
 LANE = Lane.TELEMETRY
 READS = ("temperature_c",)
 MEMORY_S = 1800
@@ -54,6 +62,8 @@ class Params:
     """The limit itself is the class's (`sizao.limits`)."""
 
     samples_count: int = SAMPLES_COUNT
+    doubtful_samples_count: int = 4
+    faulty_samples_count: int = 12
     clear_below_limit_k: float = CLEAR_BELOW_K
     clear_s: int = CLEAR_S
     rearm_s: int = REARM_S
@@ -62,6 +72,8 @@ class Params:
 
 BOUNDS = {
     "samples_count": Bound(SAMPLES_COUNT, SAMPLES_COUNT, "the bridge says the same past Kafka"),
+    "doubtful_samples_count": Bound(4, 4, "what a broken sensor does is no matter of the place"),
+    "faulty_samples_count": Bound(12, 12, "as doubtful_samples_count"),
     "clear_below_limit_k": Bound(CLEAR_BELOW_K, CLEAR_BELOW_K, "as samples_count"),
     "clear_s": Bound(CLEAR_S, CLEAR_S, "as samples_count"),
     "rearm_s": Bound(REARM_S, REARM_S, "as samples_count"),
@@ -77,13 +89,16 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
     slot = rows.slot
     limit_c = points.heat_limit_c[slot]
     hot = rows.x_c >= limit_c
-    hits = np.where(hot, np.minimum(block["hits_count"][slot] + 1, params.samples_count), 0)
+    wanted = _wanted(params, rows)
+    before = np.where(rows.doubtful & rows.fell, 0, block["hits_count"][slot])
+    most = max(params.samples_count, params.doubtful_samples_count, params.faulty_samples_count)
+    hits = np.where(hot, np.minimum(before + 1, most), 0)
     block["hits_count"][slot] = hits
     judged = Judged(
         slot=slot,
         event_us=rows.event_us,
         since_us=rows.before_us,
-        holds=hits >= params.samples_count,
+        holds=hits >= wanted,
         calm=rows.x_c < limit_c - params.clear_below_limit_k,
         gap=rows.gap,
     )
@@ -99,6 +114,7 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
     for row, phase, onset_us in events:
         evidence = _evidence(params, float(limit_c[row]), rows.before_c[row], rows.x_c[row])
         evidence |= {"before_us": int(rows.before_us[row]), "warm": bool(warm[row])}
+        evidence |= {"samples_count": int(wanted[row])}
         found += [_finding(rows, row, phase, onset_us, evidence)]
     return found
 
@@ -118,7 +134,7 @@ def late(block: Block, params: Params, rows: LateHeat, points: Points) -> list[F
         slot=slot,
         event_us=event_us,
         since_us=np.minimum(event_us, other_us),
-        holds=hot & (beside_late | beside_newest),
+        holds=hot & (beside_late | beside_newest) & ~rows.doubtful,
         calm=np.zeros(len(slot), np.bool_),
         gap=np.zeros(len(slot), np.bool_),
     )
@@ -133,6 +149,12 @@ def late(block: Block, params: Params, rows: LateHeat, points: Points) -> list[F
         evidence |= {"before_us": int(other_us[row]), "out_of_order": True}
         found += [_finding(rows, row, phase, onset_us, evidence)]
     return found
+
+
+def _wanted(params: Params, rows: Heat) -> Array:
+    """How many readings in a row each point needs."""
+    doubt = np.where(rows.doubtful, params.doubtful_samples_count, params.samples_count)
+    return np.where(rows.faulty, params.faulty_samples_count, doubt)
 
 
 def _mark_busy(block: Block, slot: Array) -> None:

@@ -45,6 +45,8 @@ QUIET_BAD = {
 }
 """A quiet hundred readings of the first quantity that a rule reads, and as bad as it gets."""
 STEP_S = {"tank_level": 7200.0}  # between readings, where it is not 10: a day of quiet is its least
+THREE = {"heat_zone"}
+"""Rules that hear of nothing where there are only two points; and what one says hangs on others."""
 BREAKS = {
     "sensor_fault": (90.0, 20.0, 90.0, 20.0, 90.0, 20.0, 90.0, 20.0, 90.0, 20.0),
     "condition": (1.0,) * 10,
@@ -64,6 +66,7 @@ def two_points(quantity):
         device=np.array([1, 2], np.int32),
         area=np.array([3, 3], np.int32),
         site=np.array([2, 2], np.int32),
+        site_count=np.array([2, 2], np.int32),
     )
 
 
@@ -71,8 +74,12 @@ def points_of(rule):
     return two_points(quantity_of(rule))
 
 
+def ids_of(rule):
+    return (1, 2, 3) if rule.NAME in THREE else (1, 2)
+
+
 def known_by(rule):
-    return registry([Point(1, quantity_of(rule)), Point(2, quantity_of(rule))])
+    return registry([Point(point, quantity_of(rule)) for point in ids_of(rule)])
 
 
 POINTS = two_points("temperature_c")
@@ -166,8 +173,9 @@ def test_nobody_can_set_it_to_never(rule):
     quiet, bad = QUIET_BAD[quantity_of(rule)]
     worst = BREAKS.get(rule.NAME, [bad + (bad - quiet)] * 10 if bad > quiet else [0.0] * 10) * 2
     step_s = STEP_S.get(rule.NAME, 60.0)
-    readings = [(1, -step_s * k, quiet) for k in range(99, -1, -1)]
-    readings += [(1, STEP_S.get(rule.NAME, 10.0) * k, value) for k, value in enumerate(worst, 1)]
+    ids, fast_s = ids_of(rule), STEP_S.get(rule.NAME, 10.0)
+    readings = [(point, -step_s * k, quiet) for k in range(99, -1, -1) for point in ids]
+    readings += [(point, fast_s * k, bad) for k, bad in enumerate(worst, 1) for point in ids]
     known = known_by(rule)
     for given in worst_sets(rule):
         params = dataclasses.replace(rule.Params(), **given)
@@ -184,8 +192,9 @@ def test_it_is_pure(rule):
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     ours = {name for name in imported if name.split(".")[0] in {"sizao", "detectors"}}
     assert ours <= {
-        "detectors", "detectors.batch", "detectors.features", "detectors.hot", "detectors.latch",
-        "detectors.level", "detectors.rule", "detectors.slow",
+        "detectors", "detectors.batch", "detectors.features", "detectors.hot", "detectors.jumps",
+        "detectors.latch", "detectors.level", "detectors.moisture", "detectors.neighbours",
+        "detectors.onset", "detectors.rule", "detectors.slow",
         "sizao.frame", "sizao.limits", "sizao.signal", "sizao.units",
     }  # fmt: skip
     allowed = {"__future__", "dataclasses", "functools", "math", "numpy", "numpy.typing"}
@@ -232,19 +241,20 @@ def test_late_readings_alone_change_nothing_of_their_input(rule):
         return
     block = empty_block(features.COLUMNS, 2)
     block["last_us"][:] = T0_US + 10_000_000
-    _, rows, _ = features.split(block, rows_of([90.0, 20.0]))
+    _, rows, _ = features.split(block, features.Params(), rows_of([90.0, 20.0]))
     for each in arrays_of(rows):
         each.flags.writeable = False
     late(empty_block(rule.COLUMNS, 2), rule.Params(), rows, POINTS)
 
 
 def fire_frames(rule):
-    """A hundred quiet frames and then as bad as it gets, for points 1 and 2."""
+    """A hundred quiet frames and then as bad as it gets, for all its points."""
     quiet, bad = QUIET_BAD[quantity_of(rule)]
     values = [quiet] * 100 + list(BREAKS.get(rule.NAME, [bad] * 10))
     step_s = STEP_S.get(rule.NAME, 10.0)
     return [
-        frame([(point, step_s * k, value) for point in (1, 2)]) for k, value in enumerate(values)
+        frame([(point, step_s * k, value) for point in ids_of(rule)])
+        for k, value in enumerate(values)
     ]
 
 
@@ -281,6 +291,8 @@ def test_its_state_survives_a_snapshot_in_the_middle_of_the_fire(rule):
 
 @EACH
 def test_it_keeps_points_apart(rule):
+    if rule.NAME in THREE:
+        return
     setup, known = folds.setup_of([rule]), known_by(rule)
     frames = fire_frames(rule)
     alone = [

@@ -316,7 +316,7 @@ async def test_a_log_that_came_back_shorter_is_read_from_its_start(
         rules = {signal.decode(one.value, one.headers).rule
                  for one in await everything(reader, TOLD)}  # fmt: skip
         # heat_rise too: the state of the points outlives the log.
-        assert rules == {"heat_rise", "direct"}
+        assert rules >= {"heat_rise", "direct"}
 
 
 async def test_a_generation_that_never_comes_holds_up_once_and_is_counted(

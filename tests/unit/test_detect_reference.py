@@ -10,7 +10,7 @@ from sizao.units import Lane
 
 CLASSES = {1: "", 2: "A1", 3: "B"}
 LIMITS = {1: 54.0, 2: 54.0, 3: 69.0}
-HEAT = registry(Point(point, heat_class=name) for point, name in CLASSES.items())
+HEAT = registry(Point(point, heat_class=name, area=10 + point) for point, name in CLASSES.items())
 STATE = registry([Point(1, "fire_state"), Point(2, "call_point_state"), Point(3, "gas_state")])
 TIERS = {1: "alarm", 2: "urgent", 3: "alarm"}
 

@@ -185,11 +185,11 @@ def test_a_rule_of_another_version_starts_cold_and_the_others_keep_theirs():
     again, cold_blocks = snapshot.unpack(
         snapshot.pack(fold), HEAT, folds.setup_of(changed, BRIDGES)
     )
-    assert cold_blocks == ["heat_fixed@2"]
-    for key in ("heat_rise@1", "features@1"):
+    assert cold_blocks == ["heat_fixed@3"]
+    for key in ("heat_rise@2", "features@1"):
         for name, column in fold.blocks[key].items():
             assert np.array_equal(again.blocks[key][name], column), name
-    assert not again.blocks["heat_fixed@2"]["busy"].any()
+    assert not again.blocks["heat_fixed@3"]["busy"].any()
     # It judges by what comes, from nothing; the rule that kept its state does not raise again.
     said = run(again, [frame([(1, at, 61.0)]) for at in (920.0, 930.0)])
     assert [(each.rule, each.phase) for each in said] == [("heat_fixed", "raise")]

@@ -70,6 +70,10 @@ def test_a_heat_class_that_this_version_does_not_know_counts_as_the_most_sensiti
 def test_the_stream_of_that_test_says_something():
     said = told(run(cold(MIXED), [frame(STREAM)]))
     assert {(rule, tier) for rule, tier, phase, _, _ in said if phase == "raise"} == {
+        ("heat_cusum", "early"),
+        ("heat_rate", "alarm"),
+        ("heat_zone", "early"),
+        ("heat_zone", "alarm"),
         ("heat_rise", "early"),
         ("heat_rise", "alarm"),
         ("heat_fixed", "urgent"),
