@@ -24,7 +24,7 @@ def raises(signals):
     return [
         (each.subject.id, (each.event_us - T0_US) // SECOND_US - 1800, each.evidence["limit_k"])
         for each in signals
-        if each.phase == "raise" and each.tier == "early"
+        if (each.rule, each.phase, each.tier) == ("heat_rise", "raise", "early")
     ]
 
 
@@ -32,7 +32,8 @@ def test_two_sites_are_judged_by_their_own_limits_and_others_as_shipped():
     known = district([limit(1, ("area", 5), 2.0), limit(2, ("area", 6), 3.0)])
     said = run(cold(known), [frame([each]) for each in STREAM])
     assert raises(said) == [("1", 20, 2.0), ("2", 30, 3.0), ("3", 40, 4.0)]
-    digests = {each.subject.id: each.evidence["rule_parameters"] for each in said}
+    mine = [each for each in said if each.rule == "heat_rise"]
+    digests = {each.subject.id: each.evidence["rule_parameters"] for each in mine}
     assert len(set(digests.values())) == 3
     view = known.at(1)
     for point, digest in digests.items():
@@ -117,6 +118,7 @@ def test_an_onset_that_is_on_survives_another_limit():
     assert said[0].phase == "raise"
     assert "clear" not in {each.phase for each in said}
     after = run(fold, [frame([each], generation=2) for each in calm[19:]], known)
+    said, after = ([each for each in some if each.rule == "heat_rise"] for some in (said, after))
     assert {each.onset for each in said + after} == {said[0].onset}
     assert after[-1].phase == "clear"
     assert after[-1].evidence["limit_k"] == 7.0
