@@ -133,9 +133,8 @@ class Heat:
 
     @property
     def fell(self) -> Bools:
-        """Where this very reading jumped down, after a jump up: a fire does that when it is out."""
-        turned: Bools = self.block["turn_us"].take(self.slot) == self.event_us
-        return turned & (self.block["turned"].take(self.slot) < 0)
+        """Where this very reading jumped down."""
+        return (self.before_c - self.x_c > self.params.flicker.jump_k) & (self.before_us > 0)
 
     @property
     def rate(self) -> Rate:
@@ -271,10 +270,17 @@ def _again(block: Block, rows: Rows, newest_us: Int64s) -> Bools | None:
     return again if again.any() else None
 
 
-def update(block: Block, params: Params, rows: Rows, moist: Moist | None = None) -> Heat:
+def update(
+    block: Block,
+    params: Params,
+    rows: Rows,
+    moist: Moist | None = None,
+    limit_c: Float32s | None = None,
+) -> Heat:
     """Move the state of the rows' points (in place) and say what the readings mean.
 
-    Rows are in order (`split`), within the physical range, a slot at most once.
+    Rows are in order (`split`), within the physical range, a slot at most once. `limit_c`: fixed
+    limits by slot.
     """
     slot, x = rows.slot, rows.value
     before_us, before = block["last_us"].take(slot), block["x_c"].take(slot)
@@ -296,7 +302,7 @@ def update(block: Block, params: Params, rows: Rows, moist: Moist | None = None)
     block["baseline_c"][slot] = _moves(block, params, slot, rise, dt_s, odd) + baseline
     block["x_c"][slot] = x
     block["last_us"][slot] = rows.event_us
-    jumps.count(block, params.flicker, slot, rows.event_us, step, dt_s)
+    jumps.count(block, params.flicker, slot, x, step, dt_s, limit_c)
     rate.anchor(block, params.pace, slot, rows.event_us, x, ~odd | gap)
     heat = Heat(
         slot=slot,

@@ -357,7 +357,8 @@ def _round_of_heat(state: State, rules: tuple[Rule, ...], rows: Rows) -> list[_S
         if judge is not None:
             found += _ask(state, rule, judge, late)
     if len(ordered.slot):
-        heat = features.update(block, state.setup.heat, ordered, state.moist)
+        limit_c = state.points.heat_limit_c
+        heat = features.update(block, state.setup.heat, ordered, state.moist, limit_c)
         for rule in rules:
             found += _ask(state, rule, rule.step, heat)
     return found

@@ -135,23 +135,22 @@ class Thermometer:
         self.began[line.name] = self.b
         return line.begin(at, since)
 
-    def _jumped(self, dt: np.float32, step: np.float32) -> bool:
-        """Whether this reading turned."""
+    def _jumped(self, dt: np.float32, x: np.float32, step: np.float32) -> None:
+        """Count the jumps both ways."""
         left = F(0) if dt > 1800 else F(900) / F(F(900) + dt)
         if dt > 1800:
             self.way = 0
         for name in ("ups", "downs"):
             kept = F(getattr(self, name) * left)
             setattr(self, name, kept if kept >= F(0.05) else F(0))
-        way = 0 if abs(step) <= 15 or dt > 1800 else 1 if step > 0 else -1
-        turned = way not in {0, self.way}
-        if turned:
+        cool = min(x, F(x - step)) < F(self.limit_c) or self.faulty
+        way = 0 if abs(step) <= 15 or dt > 1800 or not cool else 1 if step > 0 else -1
+        if way not in {0, self.way}:
             self.way = way
             name = "ups" if way > 0 else "downs"
             setattr(self, name, F(getattr(self, name) + F(1)))
         lesser = min(self.ups, self.downs)
         self.faulty = bool(lesser >= 1.5 or (self.faulty and lesser >= 0.75))
-        return turned
 
     def _rate(self, at: int, x: np.float32, *, fit: bool) -> np.float32:
         if fit and (not self.anchors or at - self.anchors[-1][0] >= 30 * SECOND_US):
@@ -195,14 +194,14 @@ class Thermometer:
             tau, over = (F(150), counted) if rise < 0 else (F(600), dt)
             self.b = F(F(min(rise, F(2))) * over / F(tau + over)) + b
         self.x, self.last = x, at
-        turned = self._jumped(dt, step)
+        self._jumped(dt, x, step)
         rate = self._rate(at, x, fit=gap or not odd)
-        gapped = {"gap": gap, "dt": dt, "turned": turned, "rate": rate}
+        gapped = {"gap": gap, "dt": dt, "step": step, "rate": rate}
         return self._judge(at, x, before_at, b, rise, raw, **gapped)
 
-    def _judge(self, at, x, before_at, b, rise, raw, *, gap, dt, turned, rate) -> list[tuple]:
-        if turned and self.way < 0 and self.doubtful:
-            self.rise_hits = self.fixed_hits = self.rate_hits = 0
+    def _judge(self, at, x, before_at, b, rise, raw, *, gap, dt, step, rate) -> list[tuple]:
+        if step < -15 and self.faulty:
+            self.fixed_hits = 0
         sound = self.age >= 600 and not self.faulty
         self.rise_hits = min(self.rise_hits + 1, 4) if sound and raw >= 4 else 0
         self.fixed_hits = min(self.fixed_hits + 1, 12) if x >= self.limit_c else 0

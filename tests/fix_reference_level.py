@@ -272,8 +272,9 @@ class Smoke(Value):
 class Flicker(Value):
     """sensor_fault."""
 
-    def __init__(self):
+    def __init__(self, limit_c=54.0):
         super().__init__(1800)
+        self.limit_c, self.faulty = limit_c, False
         self.line = Line(("sensor_fault", "early"), clear_s=1800)
         self.count = {1: F(0), -1: F(0)}
         self.turned = 0
@@ -283,6 +284,7 @@ class Flicker(Value):
         if gap:
             self.turned = 0
         sign = 1 if F(x - before) > 15 else -1 if F(x - before) < -15 else 0
+        sign = sign if self.faulty or min(x, before) < self.limit_c else 0
         for way in (1, -1):
             left = F(0) if gap else F(900) / F(F(900) + dt)
             self.count[way] = F(self.count[way] * left)
@@ -293,6 +295,7 @@ class Flicker(Value):
             self.turned = sign
         self.cold = min(self.cold + 1, 2) if x < -40 else 0
         both = min(self.count.values())
+        self.faulty = bool(both >= 1.5 or (self.faulty and both >= 0.75))
         holds = bool(both >= 1.5 or self.cold >= 2)
         calm = not holds and not self.cold and bool(both < 0.75)
         return self.line.follow(at, holds=holds, calm=calm, gap=gap, since=at)

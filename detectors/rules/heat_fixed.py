@@ -9,8 +9,8 @@ two samples because single corrupt readings occur (6 in 0.48 quiet device-years 
 Urgent: x >= limit in two samples in a row. Over when x stays 10 K under the limit for 3 min.
 
 A sensor that has just jumped both ways (detectors/jumps.py) is believed later, not never: one that
-is doubtful needs four readings since its last turn down, a faulty one twelve, all at the limit. So
-a sensor that flickers and then stays hot alarms after 120 s at 10 s sampling, and as any other when
+is doubtful needs four readings in a row, a faulty one twelve without a jump down among them. So a
+sensor that flickers and then stays hot alarms after 120 s at 10 s sampling, and as any other when
 its counters have decayed.
 
 Readings older than the newest of their point count too, apart from those in order: two late hot
@@ -90,7 +90,7 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
     limit_c = points.heat_limit_c[slot]
     hot = rows.x_c >= limit_c
     wanted = _wanted(params, rows)
-    before = np.where(rows.doubtful & rows.fell, 0, block["hits_count"][slot])
+    before = np.where(rows.faulty & rows.fell, 0, block["hits_count"][slot])
     most = max(params.samples_count, params.doubtful_samples_count, params.faulty_samples_count)
     hits = np.where(hot, np.minimum(before + 1, most), 0)
     block["hits_count"][slot] = hits

@@ -82,7 +82,7 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
         rows.warm, rows.rise_raw_k >= params.rise_k, hot & (rows.rise_raw_k >= params.young_rise_k)
     )
     wanted = np.where(rows.doubtful, params.doubtful_samples_count, params.samples_count)
-    before = np.where(rows.doubtful & rows.fell, 0, block["hits_count"][slot])
+    before = block["hits_count"][slot]
     most = max(params.samples_count, params.doubtful_samples_count)
     hits = np.where(fast, np.minimum(before + 1, most), 0)
     block["hits_count"][slot] = hits

@@ -16,7 +16,7 @@ which this one is at 6 K, or rises by 4 K/min (detectors/rate.py): the rate at w
 trade lowers its fixed limit; a laboratory that warms up before its fire reached 3.4. Over when r
 stays under half its limit for 3 min. Where the baseline was seeded during the onset (the sensor was
 silent), r is taken over the baseline that the onset began with: coming back hot is not calm. A
-doubtful sensor (detectors/jumps.py) needs four such readings since its last turn down; a faulty one
+doubtful sensor (detectors/jumps.py) needs four such readings; a faulty one
 says nothing here, and the fixed path goes on. A rise of steam (detectors/moisture.py) is no alarm.
 What the heating of the whole building adds (detectors/neighbours.py) is taken off r first.
 
@@ -60,10 +60,13 @@ COLUMNS: tuple[Column, ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Params:
-    """Limits of rise; `fast_k`: a minute. `clear_share`: of the limit, where a reading is calm."""
+    """Limits of rise. `confirm_rise_k`: of both readings of an alarm; `fast_k`: a minute.
+    `clear_share`: of the limit, under which a reading is calm.
+    """
 
     early_rise_k: float = 4.0
     alarm_rise_k: float = 6.0
+    confirm_rise_k: float = 4.0
     alarm_samples_count: int = 2
     fast_k: float = 4.0
     doubtful_samples_count: int = 4
@@ -75,6 +78,7 @@ class Params:
 
 
 BOUNDS = {
+    "confirm_rise_k": Bound(3, 8, "quiet rooms reach 3.4 K; of an alarm it is the lesser reading"),
     "fast_k": Bound(3, 30, "rooms warm by 3 K/min by themselves; the air over a stove by 30"),
     "doubtful_samples_count": Bound(2, 6, "one spike makes a doubt; a minute more is too late"),
     "late_most_s": Bound(60, 900, "a later reading stands over another baseline"),
@@ -86,7 +90,7 @@ BOUNDS = {
 
 def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Finding]:
     """Judge one round of readings in order."""
-    lowest_k = min(params.early_rise_k, params.alarm_rise_k)
+    lowest_k = min(params.early_rise_k, params.alarm_rise_k, params.confirm_rise_k)
     index = ((rows.rise_raw_k >= lowest_k) | block["busy"].take(rows.slot)).nonzero()[0]
     if not len(index):
         return []
@@ -95,7 +99,7 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
     heating, steam, rate = neighbours.heating(rows, points), moisture.steam(rows), rows.rate
     held_k, raw_k = rows.rise_k - heating.off_k, rows.rise_raw_k - heating.off_k
     wanted = np.where(rows.doubtful, params.doubtful_samples_count, params.alarm_samples_count)
-    hits = _hits(block, params, rows, sound & (raw_k >= params.early_rise_k))
+    hits = _hits(block, params, rows, sound & (raw_k >= params.confirm_rise_k))
     enough = (raw_k >= params.alarm_rise_k) | (rate.k_per_min >= params.fast_k)
     found = []
     for tier, holds, used_k, since_us in (
@@ -106,7 +110,7 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
         for event in onset.follow(block, tier, rows, holds, ends, since_us):
             row = event[0]
             said = onset.evidence(rows, row, used_k, _limit_k(params, tier), before)
-            said |= steam.said(row) | heating.said(row) | {"confirmed_by_k": params.early_rise_k}
+            said |= steam.said(row) | heating.said(row) | {"confirmed_by_k": params.confirm_rise_k}
             said |= {"jump_hold": bool(rows.rise_k[row] != rows.rise_raw_k[row])}
             if tier is Tier.ALARM:
                 said |= rate.said(row) | {"samples_count": int(wanted[row])}
@@ -117,7 +121,7 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
 
 def _hits(block: Block, params: Params, rows: Heat, risen: Array) -> Array:
     """Readings in a row that have risen, this one too (in place)."""
-    before = np.where(rows.doubtful & rows.fell, 0, block["hits_count"][rows.slot])
+    before = block["hits_count"][rows.slot]
     most = max(params.alarm_samples_count, params.doubtful_samples_count)
     hits = np.where(risen, np.minimum(before + 1, most), 0)
     block["hits_count"][rows.slot] = hits
@@ -128,8 +132,10 @@ def late(block: Block, params: Params, rows: LateHeat, points: Points) -> list[F
     """Judge one round of late readings."""
     slot, event_us, rise_k = rows.slot, rows.event_us, rows.rise_k
     fresh = rows.newest_us - event_us <= params.late_most_s * _SECOND_US
-    risen = fresh & rows.sound(points) & (rise_k >= params.early_rise_k)
-    if not risen.any():
+    near = fresh & rows.sound(points)
+    risen = near & (rise_k >= params.confirm_rise_k)
+    early = near & (rise_k >= params.early_rise_k)
+    if not (risen | early).any():
         block["late_us"][slot] = 0
         return []
     late_us, late_c = block["late_us"][slot], block["late_c"][slot]
@@ -146,7 +152,7 @@ def late(block: Block, params: Params, rows: LateHeat, points: Points) -> list[F
     two, steam = beside_newest | beside_late, moisture.steam(rows)
     found = []
     for tier, holds, used_k, since_us in (
-        (Tier.EARLY, risen & (~held | two), rise_k, event_us),
+        (Tier.EARLY, early & (~held | two), rise_k, event_us),
         (
             Tier.ALARM,
             risen & two & (higher_k >= params.alarm_rise_k) & ~steam.holds,

@@ -61,7 +61,7 @@ def said_of(signals):
 @given(heat_streams())
 def test_heat_rules_say_what_the_scalar_reference_says(frames):
     points = {point: Thermometer(limit) for point, limit in LIMITS.items()}
-    faults = {point: Flicker() for point in LIMITS}
+    faults = {point: Flicker(limit) for point, limit in LIMITS.items()}
     received_s, expected, found = 0.0, [], []
     fold = cold(HEAT)
     for readings in frames:
