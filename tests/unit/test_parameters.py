@@ -241,6 +241,21 @@ def test_by_the_clock_slots_are_split_like_rows():
     assert [used.params.clear_s for used, _ in found.slots(RULE, later)] == [180]
 
 
+def test_slots_are_split_anew_only_where_a_window_begins_or_ends():
+    """Each second anew, 1.2 million slots took 70 to 100 ms of it."""
+    rows = [row(1, "heat_rise", "clear_s", ("type", 2), 60.0, from_minute=0, to_minute=60)]
+    view = district(rows).at(1)
+    found = sets.sets_of(
+        view, np.array([1000 + point for point in HOMES], np.int32), RULES, SHIPPED
+    )
+    first = found.slots(RULE, us(MONDAY))
+    assert found.slots(RULE, us(MONDAY + timedelta(minutes=59))) is first
+    outside = found.slots(RULE, us(MONDAY + timedelta(hours=1)))
+    assert found.slots(RULE, us(MONDAY + timedelta(hours=23))) is outside
+    again = found.slots(RULE, us(MONDAY + timedelta(hours=24)))
+    assert [slots.tolist() for _, slots in again] == [slots.tolist() for _, slots in first]
+
+
 def test_one_set_for_all_costs_no_look_at_all():
     view = district([row(1, "heat_rise", "early_rise_k", ("district", 0), 5.0)]).at(1)
     found = sets.sets_of(view, np.array([1001, 1002], np.int32), RULES, SHIPPED)
