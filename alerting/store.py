@@ -5,7 +5,8 @@ all are one transaction, and the batch is read from Kafka again:
 
     1. move the consumed offsets by compare-and-set; their row locks make a second alert wait here,
        and then find them moved
-    2. look up what the batch touches, the open incidents under row locks
+    2. look up what the batch touches, the open incidents under row locks; what may matter to a fire
+       that is not open yet has no row to lock: the sites' turns are taken before
     3. fold the batch over it (`alerting.fold`)
     4. write signals, incidents, members, transitions, the outbox for Kafka and the messages
     5. commit; only then is anybody woken
@@ -40,8 +41,11 @@ from alerting.model import Action, Beside, Incident, Key, Member, Nature, NotAll
 from alerting.rows import Write
 from sizao.db import Connection, translated
 from sizao.kafka import Partition
+from sizao.signal import Kind
 
 _ROWS_MAX = 500  # of one statement
+_TURN_LOCK = 0x51_2AA  # class of advisory locks
+_TURNS = 64  # for all sites: one lock a site would fill the server's table of locks
 
 
 async def offsets(connection: Connection) -> dict[Partition, tuple[int, int]]:
@@ -142,6 +146,7 @@ async def _fresh(connection: Connection, items: Sequence[Item]) -> list[Item]:
 async def _look_up(connection: Connection, about: Wanted | None) -> Found:
     if about is None:
         return Found()
+    await _in_turn(connection, about.keys)
     # Locked in the order of ids, so that two batches and a person can never wait in a circle.
     found = await _incidents(connection, f"{_OF_KEYS} ORDER BY id FOR UPDATE", _columns(about.keys))
     there = {incident.key for incident in found}
@@ -161,6 +166,18 @@ async def _look_up(connection: Connection, about: Wanted | None) -> Found:
         silent=await _silent(connection, about),
         tallies=await _tallies(connection, about),
     )
+
+
+async def _in_turn(connection: Connection, keys: Sequence[Key]) -> None:
+    """One batch at a time about the fires of a site. Two topics bring a fire and the loss of its
+    sensor; stored at once, neither saw the other, and the fire stayed early.
+    """
+    turns = sorted({key.site % _TURNS for key in keys if key.kind is Kind.FIRE})
+    if turns:
+        await connection.execute(
+            "SELECT pg_advisory_xact_lock(%s, turn) FROM unnest(%s::integer[]) AS turn",
+            (_TURN_LOCK, turns),
+        )
 
 
 _QUANTITY = "evidence ->> 'quantity'"

@@ -277,3 +277,24 @@ async def test_what_is_joined_is_found_again_whatever_the_batch(connection, size
         await store.take(connection, {}, [one], T0 + 99 * S, compose())
     cursor = await connection.execute("SELECT subject FROM silence WHERE ended_us IS NULL")
     assert await cursor.fetchall() == [("device:14",)]
+
+
+@pytest.mark.parametrize("first", ["fire", "loss"])
+async def test_a_fire_and_a_loss_of_two_topics_at_once_are_joined(database, first):
+    """Neither had seen the other, since neither was committed: an early fire whose sensor burnt
+    stayed early.
+    """
+    both = [(make_signal(6, at=T0, tier=Tier.EARLY), at_home(6)), (fault(6, T0 + S, 4), at_home(6))]
+    one, other = both if first == "fire" else both[::-1]
+
+    def item(signal, place):
+        return [Item(signal=signal, nature=Nature.REAL, arrived_us=T0, place=place)]
+
+    async with connected(database, "one") as early, connected(database, "other") as late:
+        async with early.transaction():
+            await store.take(early, {}, item(*one), T0 + S, compose())
+            waits = asyncio.create_task(store.take(late, {}, item(*other), T0 + S, compose()))
+            await asyncio.wait({waits}, timeout=0.3)
+        await waits
+        cursor = await early.execute("SELECT tier FROM incident")
+        assert await cursor.fetchall() == [("alarm",)]
