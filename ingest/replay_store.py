@@ -17,7 +17,7 @@ from ingest.replay import Batch, Id
 from sizao.db import Connection, translated
 from sizao.errors import Retriable
 
-_LOCK = 0x51_2A8
+_LOCK = 0x51_2AB
 _DAY_US = 86_400_000_000
 KEPT_US = 16 * _DAY_US
 """Notes outlive the dead letters, which the log keeps 14 days."""

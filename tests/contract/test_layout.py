@@ -212,3 +212,15 @@ def test_the_shipped_modules_import_without_the_rooms():
         [sys.executable, "-c", code], cwd=HOUSE, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_no_two_purposes_share_a_lock_of_the_database():
+    """A replay of dead letters held what the exchange's records are drained under: none left."""
+    owners: dict[int, list[str]] = {}
+    for path in MODULES:
+        if path.parts[0] in {"sizao", "ingest", "detectors", "alerting"}:
+            text = (HOUSE / path).read_text(encoding="utf-8")
+            for number in re.findall(r"^_\w*LOCK = (0x[\da-fA-F_]+)", text, re.MULTILINE):
+                owners.setdefault(int(number, 16), []).append(str(path))
+    assert len(owners) > 5
+    assert {number: paths for number, paths in owners.items() if len(paths) > 1} == {}
