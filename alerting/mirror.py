@@ -22,6 +22,15 @@ DUE_MAX = 20_000
 BESIDE_KEPT_US = 1_200_000_000
 """What is no incident matters to a fire ten minutes before and after, or later where it is late."""
 
+SILENT_MAX = 20_000
+"""Silent subjects mirrored, carriers first, then the newest. With 300,000 devices of a platform
+silent, a look took longer than the disk may, each time, and there was no ledger. In an absence a
+carrier that they are of may be told of later; the merge makes up for it.
+"""
+
+_SILENT = (
+    "SELECT * FROM silence WHERE ended_us IS NULL ORDER BY device > 0, onset_us DESC LIMIT %s"
+)
 _BESIDE = (
     "SELECT id, onset, rule, kind, phase, site, device, onset_us, event_us, nature, incident,"
     " evidence FROM signal WHERE kind IN ('water', 'offline', 'fault')"
@@ -106,7 +115,7 @@ async def look(connection: Connection, known: Known, now_us: int, *, whole: bool
 
 async def _once(connection: Connection, now_us: int) -> list[Write]:
     """Who is silent, and what may matter to a fire of the last minutes: what came later is ours."""
-    silent = await _rows(connection, "SELECT * FROM silence WHERE ended_us IS NULL", ())
+    silent = await _rows(connection, _SILENT, (SILENT_MAX,))
     beside = await _rows(connection, _BESIDE, (now_us - BESIDE_KEPT_US,))
     return [
         Write(table="silence", keys="subject, nature", rows=silent),

@@ -93,6 +93,21 @@ async def test_what_was_stored_beside_a_look_stands_behind_it(database, tmp_path
     assert known.messages
 
 
+async def test_a_district_that_is_silent_leaves_the_ledger_room_and_time(database, tmp_path):
+    async with connected(database, "test") as connection:
+        await connection.execute(
+            "INSERT INTO silence SELECT 'device:' || n, 'real', 'platform', n, 'o' || n, n, NULL::bigint"
+            " FROM generate_series(1, 30000) n UNION ALL"
+            " SELECT 'carrier:platform', 'real', 'platform', 0, 'o', 0, NULL"
+        )
+    async with kept(database, tmp_path / "ledger.sqlite") as keeper:
+        await keeper._renew()
+        assert keeper._disk.primed
+        query = "SELECT count(*) AS number, min(device) AS carrier, max(device) AS newest"
+        (row,) = await keeper._disk.do(lambda one: one.ask(f"{query} FROM silence"))
+    assert row == {"number": keepers.mirror.SILENT_MAX, "carrier": 0, "newest": 30000}
+
+
 async def test_a_broken_table_is_an_absence_and_not_the_end(database, tmp_path):
     async with (
         kept(database, tmp_path / "ledger.sqlite") as keeper,
