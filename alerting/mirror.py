@@ -28,9 +28,7 @@ silent, a look took longer than the disk may, each time, and there was no ledger
 carrier that they are of may be told of later; the merge makes up for it.
 """
 
-_SILENT = (
-    "SELECT * FROM silence WHERE ended_us IS NULL ORDER BY device > 0, onset_us DESC LIMIT %s"
-)
+_SILENT = "SELECT * FROM silence WHERE ended_us IS NULL ORDER BY device > 0, onset_us DESC LIMIT %s"
 _BESIDE = (
     "SELECT id, onset, rule, kind, phase, site, device, onset_us, event_us, nature, incident,"
     " evidence FROM signal WHERE kind IN ('water', 'offline', 'fault')"

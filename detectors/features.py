@@ -279,8 +279,7 @@ def update(
 ) -> Heat:
     """Move the state of the rows' points (in place) and say what the readings mean.
 
-    Rows are in order (`split`), within the physical range, a slot at most once. `limit_c`: fixed
-    limits by slot.
+    Rows are in order (`split`), within the physical range, a slot at most once. `limit_c` by slot.
     """
     slot, x = rows.slot, rows.value
     before_us, before = block["last_us"].take(slot), block["x_c"].take(slot)
@@ -298,7 +297,7 @@ def update(
         np.copyto(baseline, x, where=gap)
         block["seed_us"][slot[gap]] = rows.event_us[gap]
         block["age_s"][slot[gap]] = 0
-    rise, rise_raw = y - baseline, x - baseline
+    rise = y - baseline
     block["baseline_c"][slot] = _moves(block, params, slot, rise, dt_s, odd) + baseline
     block["x_c"][slot] = x
     block["last_us"][slot] = rows.event_us
@@ -313,7 +312,7 @@ def update(
         before_us=before_us,
         baseline_c=baseline,
         rise_k=rise,
-        rise_raw_k=rise_raw,
+        rise_raw_k=x - baseline,
         gap=gap,
         block=block,
         params=params,

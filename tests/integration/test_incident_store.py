@@ -290,10 +290,14 @@ async def test_a_fire_and_a_loss_of_two_topics_at_once_are_joined(database, firs
     def item(signal, place):
         return [Item(signal=signal, nature=Nature.REAL, arrived_us=T0, place=place)]
 
-    async with connected(database, "one") as early, connected(database, "other") as late:
+    async with (
+        connected(database, "one") as early,
+        connected(database, "other") as late,
+        asyncio.TaskGroup() as group,
+    ):
         async with early.transaction():
             await store.take(early, {}, item(*one), T0 + S, compose())
-            waits = asyncio.create_task(store.take(late, {}, item(*other), T0 + S, compose()))
+            waits = group.create_task(store.take(late, {}, item(*other), T0 + S, compose()))
             await asyncio.wait({waits}, timeout=0.3)
         await waits
         cursor = await early.execute("SELECT tier FROM incident")

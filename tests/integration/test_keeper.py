@@ -96,7 +96,8 @@ async def test_what_was_stored_beside_a_look_stands_behind_it(database, tmp_path
 async def test_a_district_that_is_silent_leaves_the_ledger_room_and_time(database, tmp_path):
     async with connected(database, "test") as connection:
         await connection.execute(
-            "INSERT INTO silence SELECT 'device:' || n, 'real', 'platform', n, 'o' || n, n, NULL::bigint"
+            "INSERT INTO silence"
+            " SELECT 'device:' || n, 'real', 'platform', n, 'o' || n, n, NULL::bigint"
             " FROM generate_series(1, 30000) n UNION ALL"
             " SELECT 'carrier:platform', 'real', 'platform', 0, 'o', 0, NULL"
         )
