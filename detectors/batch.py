@@ -76,6 +76,25 @@ def rounds(rows: Rows, *, keep_changes: bool, area: Array | None = None) -> tupl
     return _by_rank(rows, rank), dropped
 
 
+def turns(place: Array) -> list[Array]:
+    """Rounds of at most one row per place, each place's rows in the order they arrived: positions.
+
+    By arrival, not by event time: what joins several points of a place must not depend on how the
+    log was cut into frames, and between points event times may go back.
+    """
+    count = len(place)
+    bits = max(count - 1, 1).bit_length()
+    key = place.astype(np.int64) << bits | np.arange(count)
+    key.sort()
+    order = key & ((1 << bits) - 1)
+    rank = _ranks(place[order])
+    if not rank.any():
+        return [order] if count else []
+    order = order[(rank << bits | np.arange(count)).argsort()]
+    ends = np.cumsum(np.bincount(rank)).tolist()
+    return [order[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+
+
 def _order(slot: npt.NDArray[np.int64], event_us: npt.NDArray[np.int64]) -> Array:
     """Positions sorted by slot, event time, position."""
     base_us = event_us.min()

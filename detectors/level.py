@@ -20,11 +20,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from detectors import latch
+from detectors import latch, verify
 from detectors.batch import Rows
 from detectors.features import delivered_again
 from detectors.latch import Event, Judged
 from detectors.rule import Array, Block, Column, Finding, Points, number
+from detectors.verify import Verify
 from sizao.frame import Flag
 from sizao.signal import Evidence, Kind, Phase, Tier
 from sizao.units import BY_CODE
@@ -141,16 +142,22 @@ def follow(
     over: Bools,
     calm: Bools,
     samples_count: int = 1,
+    asked: Verify | None = None,
 ) -> list[Event]:
-    """What a line says of readings in order: `over` its limit `samples_count` (1 or 2) times."""
+    """What a line says of readings in order: `over` its limit `samples_count` (1 or 2) times, or
+    as `asked` of a line that has verify.columns.
+    """
     hits_count = block[f"{line}.hits_count"]
     hits = np.where(over, np.minimum(hits_count[rows.slot] + 1, samples_count), 0)
     hits_count[rows.slot] = hits
+    holds, since_us = hits >= samples_count, rows.before_us if samples_count > 1 else rows.event_us
+    if asked is not None:
+        holds, since_us = verify.count(block, line, rows.slot, rows.event_us, over, asked)
     judged = Judged(
         slot=rows.slot,
         event_us=rows.event_us,
-        since_us=rows.before_us if samples_count > 1 else rows.event_us,
-        holds=hits >= samples_count,
+        since_us=since_us,
+        holds=holds,
         calm=calm & ~over,
         gap=rows.gap,
     )

@@ -63,6 +63,17 @@ class Heartbeats:
     interval_s: npt.NDArray[np.int32] = field(default_factory=_none)
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Which points stand for one place (channels.py). By slot: `kind` of channel, `home` of the
+    place, each -1 for none. `slots`: by kind and home, the point of that kind, or -1.
+    """
+
+    kind: npt.NDArray[np.int8]
+    home: npt.NDArray[np.int32]
+    slots: npt.NDArray[np.int32]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Points:
     """What the registry says about each slot of a fold, as far as rules may use it.
@@ -81,6 +92,7 @@ class Points:
     site: npt.NDArray[np.int32]
     site_count: npt.NDArray[np.int32]
     heartbeats: Heartbeats = field(default_factory=Heartbeats)
+    beside: Beside | None = None  # where some rule joins channels
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +119,10 @@ class Rule(Protocol):
     else as `batch.Rows`, each point's readings of a frame in event order, but late ones and those
     of an earlier frame said again as they came. That is the wall: a file in `rules/` that reads
     smoke or CO changes nothing here, and features that several rules share go into `features.py`.
+
+    A rule that says `JOINS = True` judges places, not points: its `step` gets `seen.Seen`, a
+    place at most once, readings in the order in which they arrived. Its findings bear the home
+    slot, where it keeps its columns; its column `busy` asks for the place's next reading.
 
     A module may also define `late(block, params, rows, points)` for temperatures older than the
     newest of their point (features.LateHeat), `tick(block, params, clock_us, points, slots)`
@@ -148,6 +164,11 @@ def tick_of(rule: Rule) -> Tick | None:
 def hear_of(rule: Rule) -> Hear | None:
     """Where the rule is told of every row that the bridges wrote, if it wants to be."""
     return getattr(rule, "hear", None)
+
+
+def joins(rule: Rule) -> bool:
+    """Whether the rule judges places instead of points."""
+    return bool(getattr(rule, "JOINS", False))
 
 
 def key_of(rule: Rule) -> str:

@@ -33,6 +33,7 @@ from detectors.parameters import (
     taken,
 )
 from detectors.rule import Rule
+from detectors.seen import Seen
 from sizao.registry.model import LEVELS, View
 from sizao.signal import digest
 
@@ -45,6 +46,7 @@ _ALWAYS = np.ones(MINUTES_WEEK, np.bool_)
 _OWN = LEVELS.index("site")  # a site and what is in it; above are the larger areas
 
 Ints = npt.NDArray[np.int32]
+Judged = Rows | Heat | LateHeat | Seen
 Place = tuple[str, int]
 Candidates = tuple[Row, ...]
 """Rows of one parameter, the first of which whose window holds decides."""
@@ -92,9 +94,7 @@ class Sets:
     kind: Ints
     _apart: dict[str, _Apart] = field(default_factory=dict, compare=False)
 
-    def split(
-        self, rule: Rule, rows: Rows | Heat | LateHeat
-    ) -> list[tuple[Set, Rows | Heat | LateHeat]]:
+    def split(self, rule: Rule, rows: Judged) -> list[tuple[Set, Judged]]:
         """Rows by the set that holds for their point at their event's time."""
         own = self.by_rule[rule.NAME]
         if own.plan is None:

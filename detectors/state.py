@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from detectors import batch, features, moisture
+from detectors import batch, channels, features, joined, moisture, tables
 from detectors.batch import Rows
 from detectors.moisture import Moist
 from detectors.rule import (
@@ -39,9 +40,7 @@ from detectors.rule import (
     tick_of,
 )
 from detectors.sets import Set, Sets
-from detectors.tables import ELSEWHERE, MOIST, UNKNOWN, Group, groups_of, tables_of
 from detectors.waiting import Waiting
-from sizao import units
 from sizao.frame import Frame
 from sizao.registry.model import View
 from sizao.signal import Signal, Subject, SubjectType, make
@@ -58,10 +57,6 @@ FEATURES = "features@1"
 """Name of the block that all heat rules share."""
 MOISTURE = "moisture@1"
 """Name of the block of the humidity beside them."""
-
-_LOW, _HIGH = np.full((2, max(units.BY_CODE) + 1), np.nan, np.float32)
-for _quantity in units.QUANTITIES:
-    _LOW[_quantity.code], _HIGH[_quantity.code] = _quantity.minimum, _quantity.maximum
 
 
 class Discard(StrEnum):
@@ -86,6 +81,7 @@ class Setup:
     params: Mapping[str, Any]
     writers: Mapping[Lane, tuple[str, ...]] = field(default_factory=dict)
     heat: features.Params = field(default_factory=features.Params)
+    places: channels.Params = field(default_factory=channels.Params)
 
     def of(self, lane: Lane) -> tuple[Rule, ...]:
         """The rules of one lane."""
@@ -126,7 +122,7 @@ class State:
     partition: int
     setup: Setup
     rules: tuple[Rule, ...]
-    groups: tuple[Group, ...]
+    groups: tuple[tables.Group, ...]
     ticks: tuple[tuple[Rule, Tick], ...]  # the rules that judge time passing
     hears: tuple[tuple[Rule, Hear], ...]  # the rules that judge who speaks
     view: View
@@ -160,7 +156,7 @@ class State:
 def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
     """A cold fold."""
     rules = setup.of(lane)
-    groups = groups_of(rules)
+    groups = tables.groups_of(rules)
     state = State(
         lane=lane,
         partition=partition,
@@ -172,7 +168,7 @@ def start(lane: Lane, partition: int, view: View, setup: Setup) -> State:
         view=view,
         blocks={},
         heard_us=dict.fromkeys(setup.writers.get(lane, ()), 0),
-        **tables_of(lane, partition, view, rules, groups, setup.params),
+        **tables.tables_of(lane, partition, view, rules, groups, setup.params),
     )
     for key, columns in columns_of(state).items():
         state.blocks[key] = empty_block(columns, state.slots)
@@ -185,6 +181,8 @@ def columns_of(state: State) -> dict[str, tuple[Any, ...]]:
     if any(group.heat for group in state.groups):
         wanted[FEATURES] = features.COLUMNS
         wanted[MOISTURE] = moisture.COLUMNS
+    if state.points.beside is not None:
+        wanted[joined.BLOCK] = channels.COLUMNS
     return wanted
 
 
@@ -192,7 +190,7 @@ def adopt(state: State, view: View) -> None:
     """Go on with a newer generation: every point keeps its state, new ones are untouched."""
     old = state.point
     of = (state.lane, state.partition, view, state.rules, state.groups, state.setup.params)
-    for name, item in tables_of(*of).items():
+    for name, item in tables.tables_of(*of).items():
         setattr(state, name, item)
     state.view = view
     if not np.array_equal(state.point, old):
@@ -264,6 +262,10 @@ def _judge(state: State, frame: Frame, received_us: int) -> list[Signal]:
     for each in in_order:
         for rule, used, findings in _round(state, each):
             found += [_signal(state, rule, used, finding, received_us) for finding in findings]
+    of = (state.rules, state.blocks, state.setup.places, rows, state.points)
+    again = len(in_order) > 1 or twice > 0
+    for rule, used, findings in joined.judge(*of, partial(_ask, state), again=again):
+        found += [_signal(state, rule, used, finding, received_us) for finding in findings]
     return found
 
 
@@ -275,8 +277,8 @@ def _round(state: State, rows: Rows) -> list[_Said]:
     found: list[_Said] = []
     readers = state.readers.take(rows.slot)
     some = int(np.bitwise_or.reduce(readers))
-    if some & MOIST:
-        state.moist.take(rows.only(np.flatnonzero(readers & np.uint32(MOIST))))
+    if some & tables.MOIST:
+        state.moist.take(rows.only(np.flatnonzero(readers & np.uint32(tables.MOIST))))
     for place, group in enumerate(state.groups):
         bit = 1 << place
         if some & bit:
@@ -296,8 +298,8 @@ def _known(state: State, frame: Frame) -> Rows:
     keep: Array | None = None
     if int(slot.min()) < 0:
         keep = slot >= 0
-        state.discards[Discard.ELSEWHERE] += int(np.count_nonzero(slot == ELSEWHERE))
-        refused = state.waiting.put(frame, slot == UNKNOWN)
+        state.discards[Discard.ELSEWHERE] += int(np.count_nonzero(slot == tables.ELSEWHERE))
+        refused = state.waiting.put(frame, slot == tables.UNKNOWN)
         if refused:
             state.discards[Discard.UNKNOWN_FULL] += refused
     _hear(state, frame, slot if keep is None else slot[keep])
@@ -329,7 +331,9 @@ def _plausible(state: State, rows: Rows) -> Rows:
         state.discards[Discard.EVENT_TIME] += int(np.count_nonzero(~good))
         rows = rows.only(good)
     quantity = state.points.quantity.take(rows.slot)
-    good = (rows.value >= _LOW.take(quantity)) & (rows.value <= _HIGH.take(quantity))
+    good = (rows.value >= tables.LOWEST.take(quantity)) & (
+        rows.value <= tables.HIGHEST.take(quantity)
+    )
     if state.lane is Lane.ALARM:
         good &= rows.value == np.rint(rows.value)
     bad = len(good) - int(np.count_nonzero(good))

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors import features, heartbeat, moisture
-from detectors.rule import Heartbeats, Points, Rule
+from detectors.beside import beside_of
+from detectors.rule import Heartbeats, Points, Rule, joins
 from detectors.sets import sets_of
 from sizao import units
 from sizao.limits import STATIC_MINIMUM_C, STATIC_ONLY
@@ -22,9 +23,14 @@ from sizao.units import Lane
 
 UNKNOWN, ELSEWHERE = -2, -1
 """Slots of points that the registry does not know, and of those of another fold."""
-_GROUPS_MAX = 31  # bits of `readers`
+_GROUPS_MAX = 30  # bits of `readers`
 MOIST = 1 << 31
 """The bit of humidity points beside a thermometer of the same device (moisture.py)."""
+PLACE = 1 << 30
+"""The bit of points that stand in a place (beside.py)."""
+LOWEST, HIGHEST = np.full((2, max(units.BY_CODE) + 1), np.nan, np.float32)
+for _quantity in units.QUANTITIES:
+    LOWEST[_quantity.code], HIGHEST[_quantity.code] = _quantity.minimum, _quantity.maximum
 _CODES = 1 << 15  # the registry's smallint: a newer program may have registered more than we know
 
 
@@ -38,10 +44,10 @@ class Group:
 
 
 def groups_of(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
-    """Rules by what they read."""
+    """Rules by what they read; those that join channels are no group."""
     apart: dict[frozenset[str], list[Rule]] = {}
     for rule in rules:
-        if rule.READS:
+        if rule.READS and not joins(rule):
             apart.setdefault(frozenset(rule.READS), []).append(rule)
     groups = []
     for quantities, readers in apart.items():
@@ -74,18 +80,25 @@ def tables_of(
     heat = quantity == units.BY_NAME[features.QUANTITY].code
     humidity = _humidity_of(quantity, device)
     readers[humidity[humidity >= 0]] |= np.uint32(MOIST)
+    area = view.device_area[device]
+    static_only = STATIC_ONLY[heat_class]
+    beside = None
+    if any(joins(rule) for rule in rules):
+        beside = beside_of(quantity, device, area, site, static_only)
+        readers[beside.home >= 0] |= np.uint32(PLACE)
     return {
         "points": Points(
             quantity=quantity,
             heat_limit_c=STATIC_MINIMUM_C[heat_class],
-            static_only=STATIC_ONLY[heat_class],
+            static_only=static_only,
             device=device,
-            area=view.device_area[device],
+            area=area,
             site=site,
             site_count=np.bincount(site[heat], minlength=int(site.max(initial=0)) + 1)[site].astype(
                 np.int32
             ),
             heartbeats=heartbeat.of(view, fold) if lane is Lane.TELEMETRY else Heartbeats(),
+            beside=beside,
         ),
         "sets": sets_of(view, device, rules, params),
         "readers": readers,

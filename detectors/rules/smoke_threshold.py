@@ -14,9 +14,11 @@ either way. It starts at 0, not at the first reading, so that smoke never become
 can hide: a fire that takes longer than half a day to reach 0.06 per m at the detector alarms at
 0.18 at the latest, 1.5 times the limit.
 
-Early: y >= 0.06 per m, alarm: y >= 0.12, each in two readings in a row. Over when y stays under
-half the limit for 3 min. Early, kind fault ("dirty"): d has reached its bound, while y is under
-both limits; over at 80 % of the bound. Late readings count as level.py says, less the drift of now.
+Early: y >= 0.06 per m, alarm: y >= 0.12, each in `verify_m_count` of `verify_n_count` readings (2
+of 2: in a row) within `verify_window_s` (0: any). Over when y stays under half the limit for 3 min.
+Early, kind fault ("dirty"): d has reached its bound, while y is under both limits; over at 80 % of
+the bound. Late readings count as level.py says, less the drift of now, where at most two are
+wanted.
 
 Worked example: 0.01 per m for an hour, read every 10 s: d is 0.0015. Then 0.05, 0.07, 0.08, 0.13,
 0.14: early at the third, alarm at the fifth.
@@ -29,21 +31,24 @@ from functools import lru_cache
 
 import numpy as np
 
-from detectors import level
+from detectors import level, verify
 from detectors.batch import Rows
 from detectors.level import Float32s, Limit, Ordered, Timing
 from detectors.rule import Block, Bound, Column, Finding, Points, number
+from detectors.verify import Verify
 from sizao.signal import Kind, Tier
 from sizao.units import Lane
 
 NAME = "smoke_threshold"
-VERSION = 1
+VERSION = 2
 LANE = Lane.TELEMETRY
 READS = ("smoke_od_per_m",)
 MEMORY_S = 1800
 _DIRTY = "dirty"
 COLUMNS: tuple[Column, ...] = (
     *level.columns("early", "alarm", _DIRTY),
+    *verify.columns("early"),
+    *verify.columns("alarm"),
     Column("drift", "float32"),
 )
 
@@ -54,7 +59,9 @@ class Params:
 
     early_per_m: float = 0.06
     alarm_per_m: float = 0.12
-    samples_count: int = 2
+    verify_m_count: int = 2
+    verify_n_count: int = 2
+    verify_window_s: float = 0.0
     clear_share: float = 0.5
     clear_s: int = 180
     rearm_s: int = 7200
@@ -86,16 +93,18 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
     bound = np.float32(params.alarm_per_m * params.drift_bound_share)
     lowest = min(params.early_per_m, params.alarm_per_m)
     index = np.flatnonzero((y >= lowest) | (after >= bound) | block["busy"].take(ordered.slot))
-    limits, timing = _asked(params)
+    limits, timing, asked = _asked(params)
     found: list[Finding] = []
     if len(index):
         near, y, drift, after = ordered.only(index), y[index], drift[index], after[index]
         for limit in limits:
-            found += _smoke(block, limit, timing, near, points, y, drift)
+            found += _smoke(block, limit, asked, timing, near, points, y, drift)
         clean = y < lowest
         found += _dirty(block, params, timing, near, points, after, bound, clean)
         level.mark_busy(block, near.slot, Tier.EARLY, Tier.ALARM, _DIRTY)
-    if late is not None:
+        for tier in (Tier.EARLY, Tier.ALARM):
+            block["busy"][near.slot] |= verify.waits(block, tier, near.slot)
+    if late is not None and asked.wanted <= 2:  # noqa: PLR2004 - late readings decide in pairs
         off = block["drift"][late.slot]
         for limit in limits:
             found += level.judge_late(block, limit, timing, late, points, off)
@@ -103,19 +112,21 @@ def step(block: Block, params: Params, rows: Rows, points: Points) -> list[Findi
 
 
 @lru_cache(maxsize=64)  # made anew, they cost as much as the judging
-def _asked(params: Params) -> tuple[tuple[Limit, ...], Timing]:
+def _asked(params: Params) -> tuple[tuple[Limit, ...], Timing, Verify]:
+    asked = Verify(params.verify_m_count, params.verify_n_count, params.verify_window_s)
     limits = tuple(
         Limit(
             tier=tier,
             kind=Kind.FIRE,
             limit=limit,
             calm=limit * params.clear_share,
-            samples_count=params.samples_count,
+            samples_count=asked.wanted,
         )
         for tier, limit in ((Tier.EARLY, params.early_per_m), (Tier.ALARM, params.alarm_per_m))
     )
-    timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=params.late_apart_s)
-    return limits, timing
+    apart_s = min(params.late_apart_s, int(asked.window_s) or params.late_apart_s)
+    timing = Timing(clear_s=params.clear_s, rearm_s=params.rearm_s, apart_s=apart_s)
+    return limits, timing, asked
 
 
 def _drift(block: Block, params: Params, rows: Ordered) -> tuple[Float32s, Float32s]:
@@ -134,6 +145,7 @@ def _drift(block: Block, params: Params, rows: Ordered) -> tuple[Float32s, Float
 def _smoke(
     block: Block,
     limit: Limit,
+    asked: Verify,
     timing: Timing,
     rows: Ordered,
     points: Points,
@@ -147,12 +159,13 @@ def _smoke(
         timing,
         over=limit.over(y),
         calm=limit.is_calm(y),
-        samples_count=limit.samples_count,
+        asked=asked,
     )
     found = []
     for row, phase, onset_us in events:
         evidence = level.evidence_of(points, rows, row, timing) | limit.said(number(y[row]))
         evidence |= {"drift": number(drift[row]), "compensated": number(y[row])}
+        evidence |= asked.said()
         found += [
             level.finding(
                 rows, row, Kind.FIRE, limit.tier, evidence, phase=phase, onset_us=onset_us

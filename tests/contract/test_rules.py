@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from fix_detect import T0_US, Point, frame, registry, run
 
-from detectors import features, rules, snapshot
+from detectors import channels, features, rules, seen, snapshot
 from detectors import state as folds
 from detectors.batch import Rows
+from detectors.beside import beside_of
 from detectors.features import Heat
 from detectors.parameters import taken
-from detectors.rule import Points, empty_block, hear_of, key_of, late_of, tick_of
+from detectors.rule import Points, empty_block, hear_of, joins, key_of, late_of, tick_of
 from sizao.units import BY_NAME, Lane
 
 SHIPPED = rules.discover()
@@ -71,15 +72,36 @@ def two_points(quantity):
 
 
 def points_of(rule):
-    return two_points(quantity_of(rule))
+    points = two_points(quantity_of(rule))
+    if not joins(rule):
+        return points
+    names = [BY_NAME[name].code for name in rule.READS[:2]] * 2
+    device, site = np.array([1, 1, 2, 2], np.int32), np.full(4, 2, np.int32)
+    quantity, never = np.array(names, np.int16), np.zeros(4, np.bool_)
+    beside = beside_of(quantity, device, site, site, never)
+    return dataclasses.replace(points, quantity=quantity, device=device, beside=beside)
 
 
 def ids_of(rule):
     return (1, 2, 3) if rule.NAME in THREE else (1, 2)
 
 
+def points_by_kind(rule):
+    """Quantities, each with its points; of a place the second stands two points after the first."""
+    if not joins(rule):
+        return [(quantity_of(rule), ids_of(rule))]
+    return [(kind, (1 + 2 * place, 2 + 2 * place)) for place, kind in enumerate(rule.READS[:2])]
+
+
 def known_by(rule):
-    return registry([Point(point, quantity_of(rule)) for point in ids_of(rule)])
+    """Devices with a point each, or with one of each kind that a rule over places needs."""
+    if not joins(rule):
+        return registry([Point(point, quantity_of(rule)) for point in ids_of(rule)])
+    return registry(
+        Point(point, kind, device=1 + (point + 1) % 2)
+        for kind, ids in points_by_kind(rule)
+        for point in ids
+    )
 
 
 POINTS = two_points("temperature_c")
@@ -97,6 +119,13 @@ def rows_of(values, at_s=0.0):
 
 def inputs_of(rule, values, at_s=0.0):
     """What the rule's `step` is handed; thermometers have been at 20 degC for an hour."""
+    if joins(rule):
+        block, points = empty_block(channels.COLUMNS, 4), points_of(rule)
+        rows = rows_of(values, at_s)
+        rows = dataclasses.replace(rows, slot=np.array([0, 2][: len(values)], np.int64))
+        block["watched"][:] = True
+        moved = channels.move(block, channels.Params(), rows, points.beside, again=False)
+        return seen.see(block, channels.Params(), moved, points.beside), points
     if rule.READS != ("temperature_c",):
         return rows_of(values, at_s), points_of(rule)
     block = empty_block(features.COLUMNS, 2)
@@ -170,13 +199,14 @@ def worst_sets(rule):
 @EACH_READER
 def test_nobody_can_set_it_to_never(rule):
     """A hundred quiet readings, long enough for any baseline, then far worse than any limit."""
-    quiet, bad = QUIET_BAD[quantity_of(rule)]
-    worst = BREAKS.get(rule.NAME, [bad + (bad - quiet)] * 10 if bad > quiet else [0.0] * 10) * 2
-    step_s = STEP_S.get(rule.NAME, 60.0)
-    ids, fast_s = ids_of(rule), STEP_S.get(rule.NAME, 10.0)
-    readings = [(point, -step_s * k, quiet) for k in range(99, -1, -1) for point in ids]
-    readings += [(point, fast_s * k, bad) for k, bad in enumerate(worst, 1) for point in ids]
-    known = known_by(rule)
+    readings, known, slow_s = [], known_by(rule), STEP_S.get(rule.NAME, 60.0)
+    fast_s = STEP_S.get(rule.NAME, 10.0)
+    for kind, ids in points_by_kind(rule):
+        quiet, bad = QUIET_BAD[kind]
+        worst = [bad + (bad - quiet)] * 10 if bad > quiet else [0.0] * 10
+        worst = BREAKS.get(rule.NAME, worst) * 2
+        readings += [(point, -slow_s * k, quiet) for k in range(99, -1, -1) for point in ids]
+        readings += [(point, fast_s * k, each) for k, each in enumerate(worst, 1) for point in ids]
     for given in worst_sets(rule):
         params = dataclasses.replace(rule.Params(), **given)
         setup = dataclasses.replace(folds.setup_of([rule]), params={rule.NAME: params})
@@ -192,9 +222,10 @@ def test_it_is_pure(rule):
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     ours = {name for name in imported if name.split(".")[0] in {"sizao", "detectors"}}
     assert ours <= {
-        "detectors", "detectors.batch", "detectors.features", "detectors.hot", "detectors.jumps",
-        "detectors.latch", "detectors.level", "detectors.moisture", "detectors.neighbours",
-        "detectors.onset", "detectors.rule", "detectors.slow",
+        "detectors", "detectors.batch", "detectors.channels", "detectors.features",
+        "detectors.hot", "detectors.jumps", "detectors.latch", "detectors.level",
+        "detectors.moisture", "detectors.neighbours", "detectors.onset", "detectors.places",
+        "detectors.rule", "detectors.seen", "detectors.slow", "detectors.verify",
         "sizao.frame", "sizao.limits", "sizao.signal", "sizao.units",
     }  # fmt: skip
     allowed = {"__future__", "dataclasses", "functools", "math", "numpy", "numpy.typing"}
@@ -213,7 +244,7 @@ def test_its_state_is_arrays_of_declared_types(rule):
 
 @EACH
 def test_no_rows_say_nothing_and_change_nothing(rule):
-    block = empty_block(rule.COLUMNS, 2)
+    block = empty_block(rule.COLUMNS, 4)
     rows, points = inputs_of(rule, [])
     assert rule.step(block, rule.Params(), rows, points) == []
     tick = tick_of(rule)
@@ -230,7 +261,7 @@ def test_step_changes_nothing_of_its_input(rule):
     before = [each.copy() for each in handed]
     for each in handed:
         each.flags.writeable = False
-    rule.step(empty_block(rule.COLUMNS, 2), rule.Params(), rows, points)
+    rule.step(empty_block(rule.COLUMNS, 4), rule.Params(), rows, points)
     assert all(np.array_equal(a, b) for a, b in zip(before, handed, strict=True))
 
 
@@ -249,12 +280,14 @@ def test_late_readings_alone_change_nothing_of_their_input(rule):
 
 def fire_frames(rule):
     """A hundred quiet frames and then as bad as it gets, for all its points."""
-    quiet, bad = QUIET_BAD[quantity_of(rule)]
-    values = [quiet] * 100 + list(BREAKS.get(rule.NAME, [bad] * 10))
-    step_s = STEP_S.get(rule.NAME, 10.0)
+    streams, step_s = [], STEP_S.get(rule.NAME, 10.0)
+    for kind, ids in points_by_kind(rule):
+        quiet, bad = QUIET_BAD[kind]
+        values = [quiet] * 100 + list(BREAKS.get(rule.NAME, [bad] * 10))
+        streams += [(point, values) for point in ids]
     return [
-        frame([(point, step_s * k, value) for point in ids_of(rule)])
-        for k, value in enumerate(values)
+        frame([(point, step_s * k, values[k]) for point, values in streams])
+        for k in range(len(streams[0][1]))
     ]
 
 
@@ -296,14 +329,14 @@ def test_it_keeps_points_apart(rule):
     setup, known = folds.setup_of([rule]), known_by(rule)
     frames = fire_frames(rule)
     alone = [
-        frame([(1, (int(at) - T0_US) / 1e6, float(value))
+        frame([(int(point), (int(at) - T0_US) / 1e6, float(value))
                for point, at, value in zip(each.point, each.event_us, each.value, strict=True)
-               if point == 1])
+               if point % 2])
         for each in frames
     ]  # fmt: skip
     fold = folds.start(rule.LANE, 0, known.at(1), setup)
     both = run(folds.start(rule.LANE, 0, known.at(1), setup), frames)
-    assert run(fold, alone) == [each for each in both if each.subject.id == "1"]
+    assert run(fold, alone) == [each for each in both if int(each.subject.id) % 2]
 
 
 def test_heat_is_what_the_contract_test_hands_over():

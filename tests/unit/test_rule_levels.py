@@ -1,14 +1,18 @@
 """What the rules over plain values promise, by example; heat and direct have files of their own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from fix_detect import T0_US, Point, cold, frame, registry, run, told
 from fix_reference_level import Smoke, seconds_to_alarm
 
-from detectors.rules import co_people
+from detectors import state as folds
+from detectors.rules import co_people, smoke_threshold
 from sizao.frame import Flag
 from sizao.signal import topic_of
 from sizao.topics import CONDITIONS, SIGNALS
+from sizao.units import Lane
 
 
 def of(quantity):
@@ -67,7 +71,7 @@ def test_the_worked_examples(rule, quantity, before, values, period_s, expected)
 def test_drift_of_the_worked_example():
     fold = of("smoke_od_per_m")
     say(fold, quiet(0.01, 10, 3600))
-    (drift,) = fold.blocks["smoke_threshold@1"]["drift"]
+    (drift,) = fold.blocks["smoke_threshold@2"]["drift"]
     assert drift == pytest.approx(0.0015, abs=1e-4)
 
 
@@ -137,6 +141,31 @@ def test_a_gap_adds_no_dose_and_clean_air_takes_it_away():
 
 
 # --- smoke --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "window_s", "values", "expected"),
+    [
+        (2, 2, 0, [0.13, 0.0, 0.13, 0.0, 0.13, 0.13], [50]),
+        (2, 3, 0, [0.13, 0.0, 0.13, 0.0, 0.13, 0.13], [20]),
+        (3, 8, 0, [0.13, 0.0, 0.13, 0.0, 0.0, 0.13], [50]),
+        (3, 8, 20, [0.13, 0.0, 0.13, 0.0, 0.0, 0.13, 0.13, 0.13], [70]),
+        (1, 1, 0, [0.13, 0.0], [0]),
+    ],
+)
+def test_smoke_is_verified_as_a_site_sets_it(m, n, window_s, values, expected):
+    asked = smoke_threshold.Params(verify_m_count=m, verify_n_count=n, verify_window_s=window_s)
+    fold = of("smoke_od_per_m")
+    params = {**fold.setup.params, "smoke_threshold": asked}
+    known = registry([Point(1, "smoke_od_per_m")])
+    setup = dataclasses.replace(fold.setup, params=params)
+    fold = folds.start(Lane.TELEMETRY, 0, known.at(1), setup)
+    said = raises(say(fold, quiet(0.0), steps(values)), "smoke_threshold")
+    assert [at for tier, at in said if tier == "alarm"] == expected
+    late = [(1, 5000.0, 0.0), (1, 4990.0, 0.13), (1, 4980.0, 0.13)]
+    late_said = [at for tier, at in raises(say(fold, late), "smoke_threshold") if tier == "alarm"]
+    if m > 2:
+        assert late_said == []  # late readings decide in pairs, or not at all
 
 
 @pytest.mark.parametrize("per_hour", [0.03, 0.06, 0.12, 0.5, 3.0])
@@ -223,8 +252,9 @@ def test_late_readings_move_nothing(quantity, good, bad, rule):
     say(fold, steps([good] * 100))
     pairs = [[reading, (1, reading[1] - 5, good * 0.9)] for reading in steps([good] * 100)]
     say(other, *pairs)
-    for name, column in fold.blocks[f"{rule}@1"].items():
-        assert column.tolist() == other.blocks[f"{rule}@1"][name].tolist(), name
+    (key,) = [key for key in fold.blocks if key.startswith(f"{rule}@")]
+    for name, column in fold.blocks[key].items():
+        assert column.tolist() == other.blocks[key][name].tolist(), name
 
 
 def test_a_reading_delivered_again_under_the_time_of_its_arrival_is_no_second_one():
