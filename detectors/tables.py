@@ -58,6 +58,13 @@ def groups_of(rules: tuple[Rule, ...]) -> tuple[Group, ...]:
     return tuple(groups)
 
 
+def _readers(groups: tuple[Group, ...], quantity: npt.NDArray[np.int16]) -> npt.NDArray[np.uint32]:
+    readers = np.zeros(len(quantity), np.uint32)
+    for place, group in enumerate(groups):
+        readers |= np.left_shift(group.reads[quantity], place, dtype=np.uint32)
+    return readers
+
+
 def tables_of(
     lane: Lane,
     partition: int,
@@ -73,18 +80,16 @@ def tables_of(
     heat_class = view.device_heat_class[device]
     # A newer program may have registered a class that we do not know: 0 has the lowest limit.
     heat_class = np.where(heat_class.view(np.uint32) < len(STATIC_MINIMUM_C), heat_class, 0)
-    readers = np.zeros(len(quantity), np.uint32)
-    for place, group in enumerate(groups):
-        readers |= np.left_shift(group.reads[quantity], place, dtype=np.uint32)
+    readers = _readers(groups, quantity)
     site = view.point_site[fold.point]
     heat = quantity == units.BY_NAME[features.QUANTITY].code
     humidity = _humidity_of(quantity, device)
     readers[humidity[humidity >= 0]] |= np.uint32(MOIST)
     area = view.device_area[device]
     static_only = STATIC_ONLY[heat_class]
-    beside = None
-    if any(joins(rule) for rule in rules):
-        beside = beside_of(quantity, device, area, site, static_only)
+    joining = any(joins(rule) for rule in rules)
+    beside = beside_of(quantity, device, area, site, static_only) if joining else None
+    if beside is not None:
         readers[beside.home >= 0] |= np.uint32(PLACE)
     return {
         "points": Points(
