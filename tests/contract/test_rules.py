@@ -244,8 +244,8 @@ def test_its_state_is_arrays_of_declared_types(rule):
 
 @EACH
 def test_no_rows_say_nothing_and_change_nothing(rule):
-    block = empty_block(rule.COLUMNS, 4)
     rows, points = inputs_of(rule, [])
+    block = empty_block(rule.COLUMNS, len(points.quantity))
     assert rule.step(block, rule.Params(), rows, points) == []
     tick = tick_of(rule)
     if tick is not None:
@@ -261,7 +261,8 @@ def test_step_changes_nothing_of_its_input(rule):
     before = [each.copy() for each in handed]
     for each in handed:
         each.flags.writeable = False
-    rule.step(empty_block(rule.COLUMNS, 4), rule.Params(), rows, points)
+    block = empty_block(rule.COLUMNS, len(points.quantity))
+    rule.step(block, rule.Params(), rows, points)
     assert all(np.array_equal(a, b) for a, b in zip(before, handed, strict=True))
 
 
