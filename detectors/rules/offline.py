@@ -94,7 +94,6 @@ def tick(
     slot = beats.awaited[mine]
     ends = np.flatnonzero(active & asked)
     if not len(slot) and not len(ends):
-        minute_us[mark] = clock_us  # nobody is awaited here: not each second either
         return []
     interval_us = beats.interval_s[mine].astype(np.int64) * _SECOND_US
     _resume(block, params, clock_us, slot)
