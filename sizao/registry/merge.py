@@ -192,7 +192,9 @@ FAULTS: dict[str, str] = {
             UNION ALL
             SELECT 0, 'over {PARAMETERS_MAX} parameters are set: set areas, not single devices',
                    (SELECT count(*) FROM rule_parameter WHERE to_gen IS NULL)
-                   + (SELECT count(*) FROM staged_parameter) > {PARAMETERS_MAX}
+                   + (SELECT count(*) FROM staged_parameter WHERE value IS NOT NULL)
+                   > {PARAMETERS_MAX} AND EXISTS (
+                       SELECT FROM staged_parameter WHERE value IS NOT NULL)
         ) fault WHERE wrong""",
 }
 

@@ -163,6 +163,21 @@ async def test_a_program_that_takes_less_leaves_rows_that_can_still_be_unset(hou
     assert "without effect" not in await sizao(house, "show")
 
 
+async def test_what_is_set_can_be_ended_when_there_is_no_room_for_more(house, connection):
+    """It was refused for being too many, and with it every way back."""
+    why = ("--why", "a test")
+    await sizao(house, "set", "heat_rise", "early_rise_k=5", "--district", *why)
+    await connection.execute(
+        "INSERT INTO rule_parameter SELECT n, 'heat_rise', 'early_rise_k', 'area', n, 5, 0, 0, 127,"
+        " 0, 'x', 'x', 1, NULL FROM generate_series(2, 10000) n"
+    )
+    said = await sizao(
+        house, "set", "heat_rise", "alarm_rise_k=5", "--district", *why, fails=BadInput
+    )
+    assert "over 10000 parameters" in said
+    await sizao(house, "unset", "heat_rise", "early_rise_k", "--district", *why)
+
+
 async def test_places_that_move_take_on_what_is_set_there(house, connection):
     """Points are by device, area and type of the generation: nothing is copied at `set`."""
     await sizao(house, "set", "heat_rise", "early_rise_k=6", "--site", "site-5", "--why", "test")
