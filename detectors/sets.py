@@ -262,7 +262,14 @@ def week_of(
         for row in reversed(rows):
             week[row.window.week()] = row.value
         value[name] = week
-    at_once, place = np.unique(np.stack(list(value.values())), axis=1, return_inverse=True)
-    for index, values in enumerate(at_once.T.tolist()):
+    at_once = np.stack(list(value.values()))
+    # Few minutes differ from the one before. A sort of them took 12 ms, and each site that has
+    # hours of its own took one.
+    starts = [0, *(np.flatnonzero((at_once[:, 1:] != at_once[:, :-1]).any(axis=0)) + 1).tolist()]
+    held: dict[tuple[float, ...], npt.NDArray[np.bool_]] = {}
+    for start, end in zip(starts, [*starts[1:], MINUTES_WEEK], strict=True):
+        values = tuple(at_once[:, start].tolist())
+        held.setdefault(values, np.zeros(MINUTES_WEEK, np.bool_))[start:end] = True
+    for values in sorted(held):
         given = {name: known[name].of(item) for name, item in zip(value, values, strict=True)}
-        yield set_of(rule, dataclasses.replace(params, **given)), place.reshape(-1) == index
+        yield set_of(rule, dataclasses.replace(params, **given)), held[values]
