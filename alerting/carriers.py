@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from alerting.member import member_name
 from alerting.model import Nature, Place, Silenced, Silent
@@ -34,10 +34,26 @@ def limit(roster: int) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Devices of a carrier that are silent: how many, and since when the first is."""
+    """Devices of a carrier that are silent: how many, and since when, the first ones in order: all,
+    or as many as a batch can take away and one more.
+    """
 
     count: int = 0
-    first_us: int = 0
+    oldest: tuple[int, ...] = ()
+
+    def with_one(self, since_us: int) -> Tally:
+        """One more that is silent."""
+        known = self.oldest
+        if len(known) == self.count or since_us < known[-1]:
+            known = tuple(sorted((*known, since_us)))
+        return Tally(count=self.count + 1, oldest=known)
+
+    def without_one(self, since_us: int) -> Tally:
+        """One less; who is first then must not hang on how the signals came in batches."""
+        known = list(self.oldest)
+        if since_us in known:
+            known.remove(since_us)
+        return Tally(count=max(self.count - 1, 0), oldest=tuple(known))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,7 +90,13 @@ class Silences:
             del self.silent[name, nature]
         else:
             self.silent[name, nature] = now
-        counts = signal.device > 0 and (over or old is None)
+        if not signal.device:
+            return row, None
+        tally = self.tallies.get((carrier, nature), Tally())
+        if old is not None:
+            tally = tally.without_one(old.onset_us)
+        self.tallies[carrier, nature] = tally if over else tally.with_one(signal.onset_us)
+        counts = over or old is None
         return row, self._follow(signal, nature, place, over=over) if counts else None
 
     def stands(self, carrier: str, nature: Nature) -> Silent | None:
@@ -83,15 +105,10 @@ class Silences:
 
     def _follow(self, signal: Signal, nature: Nature, place: Place, *, over: bool) -> Signal | None:
         key = place.carrier, nature
-        old, stood = self.tallies.get(key, Tally()), self.stands(*key)
-        first_us = min(old.first_us, signal.onset_us) if old.count else signal.onset_us
-        tally = replace(old, count=max(old.count - 1, 0))
-        if not over:
-            tally = Tally(count=old.count + 1, first_us=first_us)
-        self.tallies[key] = tally
+        tally, stood = self.tallies[key], self.stands(*key)
         wanted = limit(place.roster)
         if stood is None and not over and tally.count >= wanted:
-            return _said(signal, place, tally, Phase.RAISE, tally.first_us)
+            return _said(signal, place, tally, Phase.RAISE, tally.oldest[0])
         if stood is not None and over and tally.count * 2 < wanted:
             return _said(signal, place, tally, Phase.CLEAR, stood.onset_us)
         return None

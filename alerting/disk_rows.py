@@ -142,17 +142,18 @@ def look_up(one: sqlite3.Connection, about: Wanted | None) -> Found:
         if row is not None:
             incidents.append(_incident(row))
     members = {incident.id: _members(one, incident, about.names) for incident in incidents}
+    silences = _silences(one, about)
     holders = one.execute(
         "SELECT DISTINCT onset, nature, incident FROM signal"
         " WHERE onset IN (SELECT value FROM json_each(?)) AND incident IS NOT NULL",
-        (json.dumps(about.onsets),),
+        (json.dumps(about.onsets_with(silences["silent"])),),
     )
     return Found(
         incidents=incidents,
         members=members,
         holders={(row[0], Nature(row[1])): row[2] for row in holders},
         beside=_beside(one, about),
-        **_silences(one, about),
+        **silences,
     )
 
 
@@ -192,14 +193,18 @@ def _silences(one: sqlite3.Connection, about: Wanted) -> dict[str, Any]:
         (json.dumps(about.silent),),
     )
     tallies = one.execute(
-        "SELECT carrier, nature, count(*), min(onset_us) FROM silence WHERE ended_us IS NULL"
+        "SELECT carrier, nature, count(*), (SELECT json_group_array(onset_us) FROM"
+        " (SELECT onset_us FROM silence one WHERE one.ended_us IS NULL AND one.device > 0"
+        " AND one.carrier = silence.carrier AND one.nature = silence.nature"
+        " ORDER BY onset_us LIMIT ?)) FROM silence WHERE ended_us IS NULL"
         " AND device > 0 AND carrier IN (SELECT value FROM json_each(?)) GROUP BY carrier, nature",
-        (json.dumps(about.carriers),),
+        (about.oldest_max, json.dumps(about.carriers)),
     )
     return {
         "silent": dict(rows.silence_of(row) for row in silent),
         "tallies": {
-            (row[0], Nature(row[1])): Tally(count=row[2], first_us=row[3]) for row in tallies
+            (row[0], Nature(row[1])): Tally(count=row[2], oldest=tuple(sorted(json.loads(row[3]))))
+            for row in tallies
         },
     }
 

@@ -141,6 +141,15 @@ class Wanted:
     silent: list[str]
     carriers: list[str]
 
+    @property
+    def oldest_max(self) -> int:
+        """Silences of a carrier to look up: one is left when all of the batch are taken away."""
+        return len(self.silent) + 1
+
+    def onsets_with(self, silent: Mapping[tuple[str, Nature], Silent]) -> list[str]:
+        """Onsets whose holders are asked: of a carrier that is silent too, which may be over."""
+        return sorted({*self.onsets, *(one.onset for one in silent.values())})
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:

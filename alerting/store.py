@@ -153,17 +153,18 @@ async def _look_up(connection: Connection, about: Wanted | None) -> Found:
     missing = [key for key in about.keys if key not in there]
     if missing:
         found += await _incidents(connection, _CLOSED_LAST, _columns(missing))
+    silent = await _silent(connection, about)
     cursor = await connection.execute(
         "SELECT DISTINCT onset, nature, incident FROM signal"
         " WHERE onset = ANY(%s) AND incident IS NOT NULL",
-        (about.onsets,),
+        (about.onsets_with(silent),),
     )
     return Found(
         incidents=found,
         members=await _members(connection, found, about.names),
         holders={(row[0], Nature(row[1])): row[2] for row in await cursor.fetchall()},
         beside=await _beside(connection, about),
-        silent=await _silent(connection, about),
+        silent=silent,
         tallies=await _tallies(connection, about),
     )
 
@@ -216,12 +217,14 @@ async def _tallies(connection: Connection, about: Wanted) -> dict[tuple[str, Nat
     if not about.carriers:
         return {}
     cursor = await connection.execute(
-        "SELECT carrier, nature, count(*), min(onset_us) FROM silence"
+        "SELECT carrier, nature, count(*), ARRAY(SELECT onset_us FROM silence one"
+        " WHERE one.ended_us IS NULL AND one.device > 0 AND one.carrier = silence.carrier"
+        " AND one.nature = silence.nature ORDER BY onset_us LIMIT %s) FROM silence"
         " WHERE ended_us IS NULL AND device > 0 AND carrier = ANY(%s) GROUP BY carrier, nature",
-        (about.carriers,),
+        (about.oldest_max, about.carriers),
     )
     return {
-        (row[0], Nature(row[1])): Tally(count=row[2], first_us=row[3])
+        (row[0], Nature(row[1])): Tally(count=row[2], oldest=tuple(row[3]))
         for row in await cursor.fetchall()
     }
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from dataclasses import replace
 
 import psycopg
 import pytest
 from fix_alerting import BODY, compose, get_database, items, make_signal
 
 from alerting import store
+from alerting.disk_ledger import DiskLedger
 from alerting.fold import Item, Move, OffsetMoved
 from alerting.incident import incident_id
 from alerting.model import Action, Conflict, Nature, Place, What
@@ -277,6 +280,33 @@ async def test_what_is_joined_is_found_again_whatever_the_batch(connection, size
         await store.take(connection, {}, [one], T0 + 99 * S, compose())
     cursor = await connection.execute("SELECT subject FROM silence WHERE ended_us IS NULL")
     assert await cursor.fetchall() == [("device:14",)]
+
+
+@pytest.mark.parametrize("kept", ["database", "ledger"])
+async def test_a_gateway_of_a_fire_that_comes_back_is_no_longer_silent_there(
+    connection, tmp_path, kept
+):
+    """Whose fire it was had been asked of what was in the batch alone, and it is made there."""
+    lost = [(n, T0 + n * S, Phase.RAISE, T0 + 9 * S) for n in range(11, 15)]
+    back = [(n, since, Phase.CLEAR, T0 + 99 * S) for n, since, _, _ in lost]
+    steps = [*lost[:2], back[0], *lost[2:], *back[1:]]
+    fire = Item(signal=make_signal(1), nature=Nature.REAL, arrived_us=T0, place=at_home(1))
+    found = []
+    with contextlib.closing(DiskLedger(tmp_path / "ledger", 16)) as ledger:
+        batches = [[fire]]
+        for n, onset, phase, at in steps:
+            one = make_signal(n, at=at, onset=onset, phase=phase, kind=Kind.OFFLINE)
+            batches.append([replace(fire, signal=one, place=at_home(n))])
+        for batch in batches:
+            if kept == "ledger":
+                changes = ledger.take({}, batch, T0 + 100 * S, compose())
+            else:
+                changes = await store.take(connection, {}, batch, T0 + 100 * S, compose())
+            found += [one for one in changes.taken.recorded if not one.signal.device]
+    assert [(one.signal.onset_us, str(one.became)) for one in found] == [
+        (lost[1][1], "joined"),
+        (lost[1][1], "cleared"),
+    ]
 
 
 @pytest.mark.parametrize("first", ["fire", "loss"])

@@ -81,6 +81,17 @@ def test_it_comes_back_when_few_are_left_and_not_with_the_first():
     assert log.rows[-1].became is Became.SLOW
 
 
+def test_it_is_silent_since_the_first_of_those_that_still_are():
+    log = Log()
+    for device in range(1, 5):
+        log.hear(offline(device, T0 + device), place=GATEWAY)
+    log.hear(offline(2, T0 + 9), place=GATEWAY)  # once more, by a detector that began anew
+    log.hear(back(1, T0 + 1), place=GATEWAY)
+    for device in (5, 6):
+        log.hear(offline(device, T0 + device), place=GATEWAY)
+    assert [said.onset_us for said in log.carriers] == [T0 + 3]
+
+
 def test_natures_and_carriers_are_counted_apart():
     log = Log()
     for device in range(1, 5):
