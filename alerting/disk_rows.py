@@ -16,7 +16,7 @@ from alerting import rows
 from alerting.carriers import Tally
 from alerting.corroborate import OTHERS_MAX
 from alerting.fold import MEMBERS_SHOWN, Found, Item, Move, OffsetMoved, Partition, Wanted
-from alerting.model import Beside, Incident, Member, Nature
+from alerting.model import ALARMING_US, Beside, Incident, Member, Nature
 from alerting.rows import Write
 
 SEEN_MAX = 50_000
@@ -168,20 +168,26 @@ def _members(one: sqlite3.Connection, incident: Incident, names: list[str]) -> d
     return {row[1]: rows.member_of(row)[1] for row in found}
 
 
+_QUANTITY = "json_extract(evidence, '$.quantity')"
+
+
 def _beside(one: sqlite3.Connection, about: Wanted) -> list[tuple[Nature, Beside]]:
     """What lies beside the fires of a batch, as far as this process has stored it."""
-    between = about.since_us, about.until_us
     water = (
         f"SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind = 'water' AND phase <> 'clear'"
-        " AND site IN (SELECT value FROM json_each(?)) AND event_us BETWEEN ? AND ?"
+        " AND site = :site AND nature = :nature AND event_us"
+        f" BETWEEN :event_us - {ALARMING_US} AND :event_us + {ALARMING_US} LIMIT 1"
     )
     loss = (
         f"SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind IN ('offline', 'fault')"
-        " AND phase = 'raise' AND device IN (SELECT value FROM json_each(?))"
-        " AND onset_us BETWEEN ? AND ? AND " + rows.is_loss("json_extract(evidence, '$.quantity')")
+        " AND phase = 'raise' AND device = :device AND device > 0 AND site = :site"
+        f" AND nature = :nature AND onset_us BETWEEN :onset_us AND :event_us + {ALARMING_US}"
+        f" AND {rows.is_loss(_QUANTITY)} LIMIT 1"
     )
-    found = one.execute(water, (json.dumps(about.sites), *between)).fetchall()
-    found += one.execute(loss, (json.dumps(about.devices), *between)).fetchall()
+    found = []
+    for fire in about.fires:
+        found += one.execute(water, fire._asdict()).fetchall()
+        found += one.execute(loss, fire._asdict()).fetchall()
     return [rows.beside_of(row) for row in found]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from alerting import carriers, rows
 from alerting.book import Book
@@ -20,7 +20,6 @@ from alerting.corroborate import KINDS
 from alerting.incident import key_of
 from alerting.member import member_name
 from alerting.model import (
-    ALARMING_US,
     INCIDENT_KINDS,
     Beside,
     Effect,
@@ -123,21 +122,29 @@ class Taken:
     followed: Followed
 
 
+class Fire(NamedTuple):
+    """Of a fire signal, what tells what lies beside it."""
+
+    site: int
+    nature: Nature
+    device: int
+    onset_us: int
+    event_us: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """What a batch has to know. Sorted, so that two batches lock in one order.
 
-    `sites`, `devices` and the event times between which: of its fires, for what lies beside them.
+    `fires`: for what lies beside each. (Looked for between the first and the last of a batch, one
+    late fire found two days of water at every site.)
     `silent`: subjects, `carriers`: of those that fell silent.
     """
 
     keys: list[Key]
     names: list[str]
     onsets: list[str]
-    sites: list[int]
-    devices: list[int]
-    since_us: int
-    until_us: int
+    fires: list[Fire]
     silent: list[str]
     carriers: list[str]
 
@@ -207,17 +214,18 @@ def wanted(items: Iterable[Item]) -> Wanted | None:
     about = [item for item in items if item.signal.kind in INCIDENT_KINDS | KINDS]
     if not about:
         return None
-    fires = [item.signal for item in about if item.signal.kind is Kind.FIRE]
+    fires = {
+        Fire(one.site, item.nature, one.device, one.onset_us, one.event_us)
+        for item in about
+        if (one := item.signal).kind is Kind.FIRE
+    }
     offline = [(item.signal, item.place) for item in about if item.signal.kind is Kind.OFFLINE]
     silent = carriers.names_of(offline)
     return Wanted(
         keys=sorted({one.key for one in about} | _homes(about)),
         names=sorted({member_name(one.signal) for one in about} | set(silent)),
         onsets=sorted({one.signal.onset for one in about}),
-        sites=sorted({one.site for one in fires}),
-        devices=sorted({one.device for one in fires if one.device}),
-        since_us=min((one.onset_us for one in fires), default=0) - ALARMING_US,
-        until_us=max((one.event_us for one in fires), default=0) + ALARMING_US,
+        fires=sorted(fires),
         silent=silent,
         carriers=sorted({place.carrier for _, place in offline if place.carrier}),
     )

@@ -37,7 +37,18 @@ from alerting.fold import (
     wanted,
 )
 from alerting.incident import decide
-from alerting.model import Action, Beside, Incident, Key, Member, Nature, NotAllowed, Silent, What
+from alerting.model import (
+    ALARMING_US,
+    Action,
+    Beside,
+    Incident,
+    Key,
+    Member,
+    Nature,
+    NotAllowed,
+    Silent,
+    What,
+)
 from alerting.rows import Write
 from sizao.db import Connection, translated
 from sizao.kafka import Partition
@@ -183,22 +194,25 @@ async def _in_turn(connection: Connection, keys: Sequence[Key]) -> None:
 
 _QUANTITY = "evidence ->> 'quantity'"
 _BESIDE = (
-    f"SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind = 'water' AND phase <> 'clear'"
-    " AND site = ANY(%s) AND event_us BETWEEN %s AND %s"
-    f" UNION SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind IN ('offline', 'fault')"
-    " AND phase = 'raise' AND device = ANY(%s) AND onset_us BETWEEN %s AND %s"
-    f" AND {rows.is_loss(_QUANTITY)}"
+    "SELECT found.* FROM unnest(%s::integer[], %s::text[], %s::integer[], %s::bigint[],"
+    " %s::bigint[]) AS fire (site, nature, device, onset_us, event_us) CROSS JOIN LATERAL ("
+    f"(SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind = 'water' AND phase <> 'clear'"
+    " AND site = fire.site AND nature = fire.nature AND event_us"
+    f" BETWEEN fire.event_us - {ALARMING_US} AND fire.event_us + {ALARMING_US} LIMIT 1)"
+    f" UNION ALL (SELECT {rows.BESIDE_COLUMNS} FROM signal WHERE kind IN ('offline', 'fault')"
+    " AND phase = 'raise' AND device = fire.device AND device > 0 AND site = fire.site"
+    " AND nature = fire.nature AND onset_us"
+    f" BETWEEN fire.onset_us AND fire.event_us + {ALARMING_US}"
+    f" AND {rows.is_loss(_QUANTITY)} LIMIT 1)) found"
 )
 
 
 async def _beside(connection: Connection, about: Wanted) -> list[tuple[Nature, Beside]]:
-    """What lies beside the fires of a batch: of any time between its first and its last."""
-    if not about.sites:
+    """What lies beside the fires of a batch: of each fire one of water and one of its loss."""
+    if not about.fires:
         return []
-    between = about.since_us, about.until_us
-    cursor = await connection.execute(
-        _BESIDE.encode(), (about.sites, *between, about.devices, *between)
-    )
+    columns = [list(column) for column in zip(*about.fires, strict=True)]
+    cursor = await connection.execute(_BESIDE.encode(), columns)
     return [rows.beside_of(row) for row in await cursor.fetchall()]
 
 

@@ -12,7 +12,8 @@ from fix_alerting import BODY, compose, get_database, items, make_signal
 
 from alerting import store
 from alerting.disk_ledger import DiskLedger
-from alerting.fold import Item, Move, OffsetMoved
+from alerting.disk_rows import look_up
+from alerting.fold import Item, Move, OffsetMoved, wanted
 from alerting.incident import incident_id
 from alerting.model import Action, Conflict, Nature, Place, What
 from sizao import db
@@ -307,6 +308,18 @@ async def test_a_gateway_of_a_fire_that_comes_back_is_no_longer_silent_there(
         (lost[1][1], "joined"),
         (lost[1][1], "cleared"),
     ]
+
+
+async def test_a_late_fire_of_a_batch_does_not_bring_two_days_of_water(connection, tmp_path):
+    water = [make_signal(9, at=T0 + n * 900 * S, kind=Kind.WATER) for n in range(192)]
+    late, fresh = make_signal(1, at=T0 + 400 * S), make_signal(2, at=water[-1].event_us, site=5)
+    about = wanted(items(late, fresh))
+    with contextlib.closing(DiskLedger(tmp_path / "ledger", 16)) as ledger:
+        ledger.take({}, items(*water), T0, compose())
+        await store.take(connection, {}, items(*water), T0, compose())
+        both = [await store._look_up(connection, about), look_up(ledger._connection, about)]
+    assert [len(found.beside) for found in both] == [1, 1]
+    assert {one.at_us for found in both for _, one in found.beside} <= {T0, T0 + 900 * S}
 
 
 @pytest.mark.parametrize("first", ["fire", "loss"])
