@@ -26,14 +26,16 @@ import numpy as np
 import numpy.typing as npt
 
 from detectors.rule import Block, Column
-from sizao.limits import STATIC_MINIMUM_C
+from sizao import limits
 
 Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-_LOWEST_C = STATIC_MINIMUM_C.min()
-_FORGOTTEN = np.float32(0.05)  # a counter that is none: the point needs no look any more
+_LOWEST_C = limits.STATIC_MINIMUM_C.min()
+_FORGOTTEN = np.float32(
+    limits.JUMPS_FORGOTTEN
+)  # a counter that is none: the point needs no look any more
 
 COLUMNS: tuple[Column, ...] = (
     Column("jumpy", "bool"),  # some counter is not 0
@@ -48,12 +50,12 @@ COLUMNS: tuple[Column, ...] = (
 class Params:
     """Of both decaying counters: `faulty_count` begins it, under `sound_count` it is over."""
 
-    jump_k: float = 15.0
-    decay_s: float = 900.0
-    gap_s: float = 1800.0
-    faulty_count: float = 1.5
-    sound_count: float = 0.75
-    doubtful_count: float = 0.5
+    jump_k: float = limits.JUMP_K
+    decay_s: float = limits.JUMPS_DECAY_S
+    gap_s: float = limits.JUMP_GAP_S
+    faulty_count: float = limits.FAULTY_COUNT
+    sound_count: float = limits.SOUND_COUNT
+    doubtful_count: float = limits.DOUBTFUL_COUNT
 
 
 def count(

@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ingest.decode import Decoded
+from ingest.flicker import Flicker, Newest
 from ingest.mqtt.message import Message
 from sizao import limits, signal
 from sizao.frame import Flag
@@ -120,6 +121,8 @@ class Hot:
     said_us: int = 0
     calm_us: int = 0
     seeded: bool = False
+    flicker: Flicker = field(default_factory=Flicker)
+    wanted: int = limits.SAMPLES_COUNT
 
 
 @dataclass(slots=True)
@@ -136,6 +139,7 @@ class Lookout:
     said: dict[tuple[int, bool], Onset] = field(default_factory=dict)
     hot: dict[int, Hot] = field(default_factory=dict)
     busy: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    newest: Newest = field(default_factory=Newest)
     found: tuple[deque[Finding], ...] = field(default_factory=lambda: tuple(deque() for _ in Rank))
 
     @property
@@ -166,6 +170,7 @@ class Lookout:
             found = _said(self, view, row) if decoded.alarm[at] else _heat(self, view, row)
             for one in found:
                 self.found[one.rank].append(one)
+        _keep_newest(self, view, decoded)
         for point in set(decoded.point[index].tolist()):
             self.busy[point] = _remembered(self, point)
         if self.upto_us - self.swept_us > MINUTE_US:
@@ -203,8 +208,20 @@ def _at_stake(lookout: Lookout, view: View, decoded: Decoded) -> npt.NDArray[np.
     speaks = np.where(decoded.alarm, decoded.value != AlarmState.NORMAL, decoded.value >= _LOWEST_C)
     ours = decoded.alarm | (view.point_quantity[decoded.point] == _TEMPERATURE)
     lookout.busy[decoded.point[speaks & ours]] = True
+    lookout.newest.grow(len(view.point_device))
+    heat = np.flatnonzero(ours & ~decoded.alarm)
+    point = decoded.point[heat].astype(np.int64)
+    lookout.busy[point[lookout.newest.jumps(point, decoded.value[heat])]] = True
     known: npt.NDArray[np.bool_] = ours & lookout.busy.take(decoded.point)
     return known
+
+
+def _keep_newest(lookout: Lookout, view: View, decoded: Decoded) -> None:
+    heat = np.flatnonzero(~decoded.alarm & (view.point_quantity[decoded.point] == _TEMPERATURE))
+    flags = decoded.flags[heat]
+    again = (flags & Flag.REDELIVERED != 0) & (flags & _OWN_ARRIVAL != 0)
+    point = decoded.point[heat].astype(np.int64)
+    lookout.newest.take(point, decoded.event_us[heat], decoded.value[heat], again)
 
 
 def _remembered(lookout: Lookout, point: int) -> bool:
@@ -249,24 +266,35 @@ def _follow(
 
 
 def _heat(lookout: Lookout, view: View, row: _Row) -> list[Finding]:
-    """One temperature of a point that is, or was, at its limit: the rule `heat_fixed`, in order.
-
-    Of a sensor that jumps both ways detect wants more readings (detectors/jumps.py). Here nothing
-    is known of points that were cool, and nobody else looks: two in a row are handed over.
+    """One temperature of a point that is, or was, at its limit, or jumps: the rule `heat_fixed`, in
+    order.
     """
-    own = lookout.hot.get(row.point) or Hot()
+    own = lookout.hot.get(row.point)
+    if own is None:
+        own, newest = Hot(), lookout.newest
+        before = int(newest.event_us[row.point]), float(newest.value[row.point])
+    else:
+        before = own.newest_us, own.newest_c
+    if row.event_us <= before[0]:
+        return []
     again = row.flags & Flag.REDELIVERED and row.flags & _OWN_ARRIVAL
     if row.event_us <= own.newest_us or (again and row.value == own.newest_c):
         return []
     limit_c = _limit_c(view, row.point)
-    own.hits = min(own.hits + 1, limits.SAMPLES_COUNT) if row.value >= limit_c else 0
+    if before[0]:
+        own.flicker.count(row.event_us - before[0], before[1], row.value, limit_c)
+    own.wanted = own.flicker.wanted
+    if own.flicker.faulty and before[1] - row.value > limits.JUMP_K:
+        own.hits = 0
+    most = limits.FAULTY_SAMPLES_COUNT
+    own.hits = min(own.hits + 1, most) if row.value >= limit_c else 0
     calm = row.value < limit_c - limits.CLEAR_BELOW_K
     jumps = not -_DROP_K <= row.value - own.newest_c <= _JUMP_K
     own.seeded = row.event_us - own.newest_us > _GAP_US or (own.seeded and jumps)
     before_us, before_c = own.newest_us, own.newest_c
     phases = _heat_phases(own, row, calm=calm)
     own.newest_us, own.newest_c = row.event_us, row.value
-    if own.hits or own.active:
+    if own.hits or own.active or own.flicker.remembered:
         lookout.hot[row.point] = own
     else:
         lookout.hot.pop(row.point, None)
@@ -280,7 +308,7 @@ def _heat(lookout: Lookout, view: View, row: _Row) -> list[Finding]:
 
 def _heat_phases(own: Hot, row: _Row, *, calm: bool) -> list[tuple[Phase, int]]:
     at_us, phases = row.event_us, []
-    if own.hits >= limits.SAMPLES_COUNT:
+    if own.hits >= own.wanted:
         over = own.active and at_us - own.held_us > _REARM_US
         if over:
             phases.append((Phase.CLEAR, own.onset_us))

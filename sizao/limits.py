@@ -24,6 +24,13 @@ STATIC_ONLY: npt.NDArray[np.bool_] = np.array([name.endswith("S") for name in HE
 """By class code: whether it bears the suffix S."""
 SAMPLES_COUNT = 2
 """So many readings in a row at the limit or above: one alone may be corrupt."""
+JUMP_K, JUMP_GAP_S = 15.0, 1800.0
+"""A jump: so far between two readings that lie no farther apart."""
+JUMPS_DECAY_S, JUMPS_FORGOTTEN = 900.0, 0.05
+FAULTY_COUNT, SOUND_COUNT, DOUBTFUL_COUNT = 1.5, 0.75, 0.5
+"""Of the decaying counters of jumps up and of jumps down, whichever is less (detectors/jumps.py)."""
+DOUBTFUL_SAMPLES_COUNT, FAULTY_SAMPLES_COUNT = 4, 12
+"""So many readings in a row of a sensor that has just jumped both ways, or keeps doing so."""
 CLEAR_BELOW_K = 10.0
 CLEAR_S = 180
 """A hit is over when the point has stayed so far under its limit for so long."""

@@ -35,7 +35,15 @@ from detectors.features import Heat, LateHeat, delivered_again
 from detectors.latch import Judged
 from detectors.rule import Array, Block, Bound, Column, Finding, Points, number
 from sizao.frame import Flag
-from sizao.limits import CLEAR_BELOW_K, CLEAR_S, REARM_S, SAMPLES_COUNT, STATIC_MINIMUM_C
+from sizao.limits import (
+    CLEAR_BELOW_K,
+    CLEAR_S,
+    DOUBTFUL_SAMPLES_COUNT,
+    FAULTY_SAMPLES_COUNT,
+    REARM_S,
+    SAMPLES_COUNT,
+    STATIC_MINIMUM_C,
+)
 from sizao.signal import Evidence, Kind, Phase, Tier
 from sizao.units import Lane
 
@@ -62,8 +70,8 @@ class Params:
     """The limit itself is the class's (`sizao.limits`)."""
 
     samples_count: int = SAMPLES_COUNT
-    doubtful_samples_count: int = 4
-    faulty_samples_count: int = 12
+    doubtful_samples_count: int = DOUBTFUL_SAMPLES_COUNT
+    faulty_samples_count: int = FAULTY_SAMPLES_COUNT
     clear_below_limit_k: float = CLEAR_BELOW_K
     clear_s: int = CLEAR_S
     rearm_s: int = REARM_S
@@ -72,8 +80,10 @@ class Params:
 
 BOUNDS = {
     "samples_count": Bound(SAMPLES_COUNT, SAMPLES_COUNT, "the bridge says the same past Kafka"),
-    "doubtful_samples_count": Bound(4, 4, "what a broken sensor does is no matter of the place"),
-    "faulty_samples_count": Bound(12, 12, "as doubtful_samples_count"),
+    "doubtful_samples_count": Bound(
+        DOUBTFUL_SAMPLES_COUNT, DOUBTFUL_SAMPLES_COUNT, "as samples_count"
+    ),
+    "faulty_samples_count": Bound(FAULTY_SAMPLES_COUNT, FAULTY_SAMPLES_COUNT, "as samples_count"),
     "clear_below_limit_k": Bound(CLEAR_BELOW_K, CLEAR_BELOW_K, "as samples_count"),
     "clear_s": Bound(CLEAR_S, CLEAR_S, "as samples_count"),
     "rearm_s": Bound(REARM_S, REARM_S, "as samples_count"),
