@@ -196,6 +196,11 @@ class LateHeat:
         return self.warm & ~self.doubtful & ~static
 
     @property
+    def faulty(self) -> Bools:
+        """Where the sensor flickers by now."""
+        return self.block["faulty"].take(self.slot)
+
+    @property
     def doubtful(self) -> Bools:
         """Where it has just jumped both ways."""
         return jumps.both(self.block, self.slot) >= self.params.flicker.doubtful_count

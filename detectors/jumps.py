@@ -33,9 +33,8 @@ Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
 _LOWEST_C = limits.STATIC_MINIMUM_C.min()
-_FORGOTTEN = np.float32(
-    limits.JUMPS_FORGOTTEN
-)  # a counter that is none: the point needs no look any more
+_FORGOTTEN = np.float32(limits.JUMPS_FORGOTTEN)
+"""A counter that is none: the point needs no look any more."""
 
 COLUMNS: tuple[Column, ...] = (
     Column("jumpy", "bool"),  # some counter is not 0

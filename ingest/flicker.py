@@ -86,12 +86,15 @@ class Newest:
     ) -> npt.NDArray[np.bool_]:
         """Rows of a batch whose points may have jumped: those with several rows too."""
         known = self.event_us.take(point) > 0
-        found = known & (np.abs(value - self.value.take(point)) > limits.JUMP_K)
+        far = np.abs(value - self.value.take(point)) > limits.JUMP_K
+        found: npt.NDArray[np.bool_] = known & far
         order = np.argsort(point, kind="stable")
         again = np.zeros(len(point), np.bool_)
         again[order[1:]] = point[order[1:]] == point[order[:-1]]
-        found |= np.isin(point, point[found | again]) if again.any() else found
-        return found
+        if not again.any():
+            return found
+        some: npt.NDArray[np.bool_] = np.isin(point, point[found | again])
+        return some
 
     def take(
         self,

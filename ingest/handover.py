@@ -272,19 +272,19 @@ def _heat(lookout: Lookout, view: View, row: _Row) -> list[Finding]:
     own = lookout.hot.get(row.point)
     if own is None:
         own, newest = Hot(), lookout.newest
-        before = int(newest.event_us[row.point]), float(newest.value[row.point])
+        last = int(newest.event_us[row.point]), float(newest.value[row.point])
     else:
-        before = own.newest_us, own.newest_c
-    if row.event_us <= before[0]:
+        last = own.newest_us, own.newest_c
+    if row.event_us <= last[0]:
         return []
     again = row.flags & Flag.REDELIVERED and row.flags & _OWN_ARRIVAL
     if row.event_us <= own.newest_us or (again and row.value == own.newest_c):
         return []
     limit_c = _limit_c(view, row.point)
-    if before[0]:
-        own.flicker.count(row.event_us - before[0], before[1], row.value, limit_c)
+    if last[0]:
+        own.flicker.count(row.event_us - last[0], last[1], row.value, limit_c)
     own.wanted = own.flicker.wanted
-    if own.flicker.faulty and before[1] - row.value > limits.JUMP_K:
+    if own.flicker.faulty and last[1] - row.value > limits.JUMP_K:
         own.hits = 0
     most = limits.FAULTY_SAMPLES_COUNT
     own.hits = min(own.hits + 1, most) if row.value >= limit_c else 0

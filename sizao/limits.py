@@ -28,7 +28,7 @@ JUMP_K, JUMP_GAP_S = 15.0, 1800.0
 """A jump: so far between two readings that lie no farther apart."""
 JUMPS_DECAY_S, JUMPS_FORGOTTEN = 900.0, 0.05
 FAULTY_COUNT, SOUND_COUNT, DOUBTFUL_COUNT = 1.5, 0.75, 0.5
-"""Of the decaying counters of jumps up and of jumps down, whichever is less (detectors/jumps.py)."""
+"""Of the decaying counters of jumps up and of jumps down, the lesser (detectors/jumps.py)."""
 DOUBTFUL_SAMPLES_COUNT, FAULTY_SAMPLES_COUNT = 4, 12
 """So many readings in a row of a sensor that has just jumped both ways, or keeps doing so."""
 CLEAR_BELOW_K = 10.0

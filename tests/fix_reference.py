@@ -68,6 +68,7 @@ class Thermometer:
     rise_hits: int = 0
     fixed_hits: int = 0
     late: tuple[int, float] | None = None
+    late_hits: int = 0
     late_rise: tuple[int, float] | None = None
     ups: np.float32 = field(default_factory=F)
     downs: np.float32 = field(default_factory=F)
@@ -94,19 +95,27 @@ class Thermometer:
     def doubtful(self) -> bool:
         return bool(min(self.ups, self.downs) >= 0.5)
 
+    @property
+    def wanted(self) -> int:
+        return 12 if self.faulty else 4 if self.doubtful else 2
+
     def _late(self, at: int, x: np.float32) -> list[tuple]:
         said = []
         if x < self.limit_c:
-            self.late = None
+            self.late, self.late_hits = None, 0
         else:
-            others = []
+            others, again = [], self.late is not None and self.late[0] == at
+            near = self.late is not None and abs(at - self.late[0]) <= 7200 * SECOND_US
+            self.late_hits = min((self.late_hits if near else 0) + (not again), 12)
             if self.fixed_hits and self.last - at <= 7200 * SECOND_US:
                 others.append(self.last)
             elif self.late and self.late[0] != at and abs(at - self.late[0]) <= 7200 * SECOND_US:
                 others.append(self.late[0])
             self.late = (at, float(x))
             covered = self.urgent.since <= at <= self.urgent.held
-            if others and not (self.urgent.on or covered or self.doubtful):
+            live = self.last - at <= 7200 * SECOND_US
+            enough = self.late_hits + (self.fixed_hits if live else 0) >= self.wanted
+            if others and enough and not (self.urgent.on or covered):
                 said += self.urgent.begin(at, min(at, others[0]))
         return said + self._late_rise(at, x)
 
@@ -206,7 +215,7 @@ class Thermometer:
         self.rise_hits = min(self.rise_hits + 1, 4) if sound and raw >= 4 else 0
         self.fixed_hits = min(self.fixed_hits + 1, 12) if x >= self.limit_c else 0
         said = []
-        fixed = self.fixed_hits >= (12 if self.faulty else 4 if self.doubtful else 2)
+        fixed = self.fixed_hits >= self.wanted
         said += self.urgent.follow(
             at, holds=fixed, calm=bool(x < F(self.limit_c) - 10), gap=gap, since=before_at
         )

@@ -15,9 +15,9 @@ its counters have decayed.
 
 Readings older than the newest of their point count too, apart from those in order: two late hot
 ones with different event times, with no late cooler one between them, or one beside a hot newest
-reading, at most 2 h apart, of a sensor that is not doubtful. So a fire that a device reports only
-after it found its network again is said, as late; and an old cool reading never takes a hit away
-from the live ones.
+reading, at most 2 h apart; of a doubtful or faulty sensor as many as of those in order. So a fire
+that a device reports only after it found its network again is said, as late; and an old cool
+reading never takes a hit away from the live ones.
 
 Worked example, class A1 (54 degC), no history: 53.9, 54.0, 55.0: urgent at the third. Class B
 (69 degC): the same readings say nothing. 53.0, 200.0, 53.0: nothing. 79, 23, 70, 70, 116, 23 (a
@@ -61,6 +61,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("hits_count", "int8"),
     Column("late_us", "int64"),  # event time of the newest late hot reading, 0 for none
     Column("late_c", "float32"),
+    Column("late_count", "int8"),  # late hot ones in a row
     *latch.columns(_LINE),
 )
 
@@ -99,7 +100,7 @@ def step(block: Block, params: Params, rows: Heat, points: Points) -> list[Findi
     slot = rows.slot
     limit_c = points.heat_limit_c[slot]
     hot = rows.x_c >= limit_c
-    wanted = _wanted(params, rows)
+    wanted = _wanted(params, rows.doubtful, rows.faulty)
     before = np.where(rows.faulty & rows.fell, 0, block["hits_count"][slot])
     most = max(params.samples_count, params.doubtful_samples_count, params.faulty_samples_count)
     hits = np.where(hot, np.minimum(before + 1, most), 0)
@@ -140,11 +141,17 @@ def late(block: Block, params: Params, rows: LateHeat, points: Points) -> list[F
     beside_late = (late_us > 0) & other & (np.abs(event_us - late_us) <= apart_us)
     beside_newest = (block["hits_count"][slot] > 0) & (rows.newest_us - event_us <= apart_us)
     other_us = np.where(beside_newest, rows.newest_us, late_us)
+    near = beside_late | ((late_us > 0) & ~other)
+    row_count = np.where(near, block["late_count"][slot], 0) + (other | (late_us == 0))
+    row_count = np.where(hot, np.clip(row_count, 1, params.faulty_samples_count), 0)
+    block["late_count"][slot] = row_count
+    enough = row_count + np.where(beside_newest, block["hits_count"][slot], 0)
+    enough = enough >= _wanted(params, rows.doubtful, rows.faulty)
     judged = Judged(
         slot=slot,
         event_us=event_us,
         since_us=np.minimum(event_us, other_us),
-        holds=hot & (beside_late | beside_newest) & ~rows.doubtful,
+        holds=hot & (beside_late | beside_newest) & enough,
         calm=np.zeros(len(slot), np.bool_),
         gap=np.zeros(len(slot), np.bool_),
     )
@@ -161,10 +168,10 @@ def late(block: Block, params: Params, rows: LateHeat, points: Points) -> list[F
     return found
 
 
-def _wanted(params: Params, rows: Heat) -> Array:
+def _wanted(params: Params, doubtful: Array, faulty: Array) -> Array:
     """How many readings in a row each point needs."""
-    doubt = np.where(rows.doubtful, params.doubtful_samples_count, params.samples_count)
-    return np.where(rows.faulty, params.faulty_samples_count, doubt)
+    doubt = np.where(doubtful, params.doubtful_samples_count, params.samples_count)
+    return np.where(faulty, params.faulty_samples_count, doubt)
 
 
 def _mark_busy(block: Block, slot: Array) -> None:

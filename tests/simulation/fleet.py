@@ -76,6 +76,7 @@ class Device:
     clock: Clock
     said_us: int = 0
     hot: int = 0
+    corrupt_s: float = -1e9
 
     @property
     def real(self) -> bool:
@@ -180,6 +181,9 @@ class Fleet:
         quiet_c = round(20 + rng.random(), 2)
         if burning_s < 0:
             value = 90.0 if rng.random() < 0.008 else quiet_c  # a corrupt reading, alone
+            if value > quiet_c and self._run_s - device.corrupt_s < 900:
+                value = quiet_c  # two of them are a broken sensor, which is believed later
+            device.corrupt_s = self._run_s if value > quiet_c else device.corrupt_s
         elif burning_s < 4 * step:
             value = round(quiet_c + burning_s / (4 * step) * (limit_c - 24), 2)
         elif burning_s < (HOT_RUN + 7) * step:

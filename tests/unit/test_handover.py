@@ -151,6 +151,8 @@ def test_memory_ends_with_the_alarm():
     assert np.count_nonzero(lookout.busy) == 2
     look(lookout, say("b", 700), say("b", 800))
     look(lookout, say("b", 900))
+    assert lookout.hot  # it fell by 40 K: that is remembered for a while, see ingest/flicker.py
+    look(lookout, *(say("b", 900 + 1700 * more) for more in range(1, 4)))
     assert not lookout.said
     assert not lookout.hot
     assert not lookout.busy.any()
