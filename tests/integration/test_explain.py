@@ -77,12 +77,13 @@ async def test_signals_come_out_of_the_archive_again_bit_for_bit(town):
     words = await run("explain", alarm.id, "--config", town.config)
     assert "302\u5ba4 (room)" in words
     assert "recomputed  equal" in words
-    assert "alarm_rise_k 5.5, alarm_samples_count 2" in words
+    assert "alarm_rise_k 5.5, confirm_rise_k 4" in words
     told = await explained(town, alarm.id)
     assert told["rule_parameters"] == alarm.evidence["rule_parameters"]
     near = (await explained(town, alarm.id, "--back", "0.5", code=1))["recomputed"]
-    assert (near["verdict"], near["why"][:17]) == ("differs", "the same decision")
-    assert 0.001 < max(one["by"] for one in near["differences"]) < 0.2
+    assert (near["verdict"], near["why"][:9]) == ("differs", "the same "), near
+    apart = {one["name"]: one["by"] for one in near["differences"]}
+    assert 0.001 < apart["baseline_c"] < 0.2, near
     with pytest.raises(BadInput, match=r"no such record or onset in the table `signal`.*10:10"):
         await explained(town, "a" * 32)
     with pytest.raises(BadInput, match="hex digits"):
@@ -112,7 +113,7 @@ async def test_what_was_never_read_is_told_and_evidence_outlives_the_table(town,
 async def test_a_backtest_tells_what_is_missed_moved_and_raised(town, connection, monkeypatch):
     await judged_so(connection)
     out = town.folder / "alarms.parquet"
-    slower = "heat_rise: {early_rise_k: 5.5, alarm_rise_k: 9}"
+    slower = "heat_rise: {early_rise_k: 5.5, alarm_rise_k: 9, confirm_rise_k: 8}\nheat_cusum: off"
     told = json.loads(await backtested(town, slower, "--json", "--alarms", str(out)))
     rows = {(one["community"], one["rule"], one["tier"]): one for one in told["rows"]}
     alarms = rows["c1", "heat_rise", "alarm"]
@@ -135,7 +136,8 @@ async def test_a_backtest_tells_what_is_missed_moved_and_raised(town, connection
 
 async def test_a_missed_fire_is_said_first_and_a_community_alone_can_be_asked(town, connection):
     await judged_so(connection)
-    none = "{heat_rise: off, heat_fixed: off, direct: off}"
+    heat = ("heat_cusum", "heat_fixed", "heat_rate", "heat_rise", "heat_zone")
+    none = "{" + ", ".join(f"{name}: off" for name in (*heat, "direct")) + "}"
     words = await backtested(town, none)
     assert words.startswith(f"A REAL FIRE WOULD HAVE BEEN MISSED: incident {FIRE} at burns")
     for where in (("--community", "c2"), ("--site", "warms")):
