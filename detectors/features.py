@@ -306,7 +306,7 @@ def update(
     block["baseline_c"][slot] = _moves(block, params, slot, rise, dt_s, odd) + baseline
     block["x_c"][slot] = x
     block["last_us"][slot] = rows.event_us
-    jumps.count(block, params.flicker, slot, x, step, dt_s, limit_c)
+    jumps.count(block, params.flicker, slot, x, step, dt_s, delivered_again(rows.flags), limit_c)
     rate.anchor(block, params.pace, slot, rows.event_us, x, ~odd | gap)
     heat = Heat(
         slot=slot,

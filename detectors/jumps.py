@@ -5,7 +5,8 @@
 Jump: more than 15 K between two readings at most 30 min apart, one of which is under the fixed
 limit of its class (flames make a hot sensor jump too), unless it is faulty already. Jumps in a row
 the same way count once: counted one by one, a fire that grows and is put out made 176 of 480
-recorded series faulty.
+recorded series faulty. A message delivered again that bears the time of its arrival counts for no
+jump: it is an old reading out of its order.
 
 Both counters at 1.5: faulty, until the lesser is under 0.75. `sensor_fault` says so, and every heat
 rule then wants more than its usual readings, or none of them. Both at 0.5: doubtful, it went both
@@ -64,9 +65,12 @@ def count(
     x_c: Float32s,
     step_k: Float32s,
     dt_s: Float32s,
+    again: Bools,
     limit_c: Float32s | None,
 ) -> None:
-    """Count the jumps of readings in order (in place). `limit_c`: fixed limits by slot."""
+    """Count the jumps of readings in order (in place). `again`: delivered again, of their arrival;
+    `limit_c`: fixed limits by slot.
+    """
     index = np.flatnonzero((np.abs(step_k) > params.jump_k) | block["jumpy"].take(slot))
     if not len(index):
         return
@@ -75,7 +79,7 @@ def count(
     lower_c = np.minimum(x_c, x_c - step_k)
     counts = lower_c < (_LOWEST_C if limit_c is None else limit_c[slot])
     counts |= block["faulty"][slot]
-    counts &= ~gap
+    counts &= ~(gap | again[index])
     left = np.float32(params.decay_s) / (np.float32(params.decay_s) + dt_s)
     left[gap] = 0
     turned = np.where(gap, 0, block["turned"][slot])

@@ -1,9 +1,10 @@
 """How fast a temperature moves: against a reading of its own that is at least a minute old.
 
-Three anchors a point: the newest reading becomes one when the youngest anchor is 30 s old, and the
-oldest is forgotten. A rate is taken over the youngest anchor that is 60 s old or more: 60 to 90 s
-at 10 s sampling, the reading before at a minute's. None is taken over more than 300 s, nor before
-there is such an anchor.
+Four anchors a point: the first reading of each half minute of event time becomes one, and the
+oldest is forgotten. A rate is taken over the youngest anchor that is 60 s old or more: 60 to 100 s
+at 10 s sampling, the reading before at a minute's. None is taken over more than 300 s, nor before there is
+such an anchor. (Half minutes of the clock, not of the first reading: else a cold start would have
+other anchors for ever, and nobody could recompute a signal.)
 
 A reading that jumps or drops (features.py) is no anchor: a corrupt low one would be a steep rise
 for half a minute.
@@ -14,6 +15,7 @@ Source: level change over 60 s (detection.md section 5), as two readings that an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +27,12 @@ Float32s = npt.NDArray[np.float32]
 Int64s = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
+_NAMES = ("oldest", "older", "middle", "youngest")
 _NEVER_US = -(1 << 60)
 _SECOND_US = 1_000_000
 COLUMNS: tuple[Column, ...] = tuple(
     column
-    for name in ("oldest", "middle", "youngest")
+    for name in _NAMES
     for column in (Column(f"{name}_us", "int64", _NEVER_US), Column(f"{name}_c", "float32"))
 )
 
@@ -67,12 +70,13 @@ def anchor(
     block: Block, params: Params, slot: Int64s, event_us: Int64s, x_c: Float32s, fit: Bools
 ) -> None:
     """Take readings in order as anchors where it is time and they are `fit` (in place)."""
-    due = event_us - block["youngest_us"].take(slot) >= params.apart_s * _SECOND_US
+    apart_us = params.apart_s * _SECOND_US
+    due = event_us // apart_us > block["youngest_us"].take(slot) // apart_us
     index = np.flatnonzero(due & fit)
     if not len(index):
         return
     slot = slot[index]
-    for older, younger in (("oldest", "middle"), ("middle", "youngest")):
+    for older, younger in pairwise(_NAMES):
         for unit in ("us", "c"):
             block[f"{older}_{unit}"][slot] = block[f"{younger}_{unit}"][slot]
     block["youngest_us"][slot] = event_us[index]
@@ -82,7 +86,7 @@ def anchor(
 def rate(block: Block, params: Params, slot: Int64s, event_us: Int64s, x_c: Float32s) -> Rate:
     """Rates of readings that have been offered as anchors already."""
     at_us, at_c = block["oldest_us"].take(slot), block["oldest_c"].take(slot)
-    for name in ("middle", "youngest"):
+    for name in _NAMES[1:]:
         us = block[f"{name}_us"].take(slot)
         old = event_us - us >= params.least_s * _SECOND_US
         np.copyto(at_us, us, where=old)

@@ -42,8 +42,10 @@ class Flicker:
         doubtful = min(self.ups, self.downs) >= limits.DOUBTFUL_COUNT
         return limits.DOUBTFUL_SAMPLES_COUNT if doubtful else limits.SAMPLES_COUNT
 
-    def count(self, dt_us: int, before_c: float, value: float, limit_c: float) -> None:
-        """Count a reading in order."""
+    def count(
+        self, dt_us: int, before_c: float, value: float, limit_c: float, *, again: bool
+    ) -> None:
+        """Count a reading in order; `again`: delivered again, of its arrival."""
         dt_s = F(dt_us) * F(1e-6)
         step_k = F(value) - F(before_c)
         gap = bool(dt_s > limits.JUMP_GAP_S)
@@ -53,7 +55,7 @@ class Flicker:
             for each in (self.ups, self.downs)
         )
         way = 0 if abs(step_k) <= limits.JUMP_K else 1 if step_k > 0 else -1
-        counts = not gap and (self.faulty or min(value, before_c) < limit_c)
+        counts = not gap and not again and (self.faulty or min(value, before_c) < limit_c)
         before = 0 if gap else self.way
         if counts and way not in {0, before}:
             before = way

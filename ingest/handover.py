@@ -282,7 +282,7 @@ def _heat(lookout: Lookout, view: View, row: _Row) -> list[Finding]:
         return []
     limit_c = _limit_c(view, row.point)
     if last[0]:
-        own.flicker.count(row.event_us - last[0], last[1], row.value, limit_c)
+        own.flicker.count(row.event_us - last[0], last[1], row.value, limit_c, again=bool(again))
     own.wanted = own.flicker.wanted
     if own.flicker.faulty and last[1] - row.value > limits.JUMP_K:
         own.hits = 0

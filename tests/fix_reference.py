@@ -162,8 +162,9 @@ class Thermometer:
         self.faulty = bool(lesser >= 1.5 or (self.faulty and lesser >= 0.75))
 
     def _rate(self, at: int, x: np.float32, *, fit: bool) -> np.float32:
-        if fit and (not self.anchors or at - self.anchors[-1][0] >= 30 * SECOND_US):
-            self.anchors = [*self.anchors[-2:], (at, x)]
+        half = 30 * SECOND_US
+        if fit and (not self.anchors or at // half > self.anchors[-1][0] // half):
+            self.anchors = [*self.anchors[-3:], (at, x)]
         old = [one for one in self.anchors if at - one[0] >= 60 * SECOND_US]
         if not old or at - old[-1][0] > 300 * SECOND_US:
             return F(0)

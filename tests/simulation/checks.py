@@ -229,13 +229,19 @@ def a_page_is_one_page(world: World) -> Wrong:
     return wrong
 
 
+def _is_news_to_a_person(one: Transition) -> bool:
+    settled = one.before.get("state") == State.ACKNOWLEDGED or one.before.get("verdict") is not None
+    return one.what is What.RENEWED and settled
+
+
 def transitions_are_those_of_a_quiet_alert(world: World) -> Wrong:
     """An alert without faults that reads the same signals makes the same transitions.
 
     Compared by id, partition after partition: the signals of one site lie in one partition, so how
     partitions mix changes no id. What may differ: order and time between incidents, what is shown
     as late, and whatever came after a person closed one (the moment of closing decides), so keys
-    with a closed incident are left out.
+    with a closed incident are left out; and that a device which has risen is news (renewed) once a
+    person has acknowledged or judged.
     """
     store, book = world.alert.store, Book()
     closed = {
@@ -258,7 +264,8 @@ def transitions_are_those_of_a_quiet_alert(world: World) -> Wrong:
         if one.cause_kind is CauseKind.SIGNAL and store.incidents[one.incident].key not in closed
     }
     wrong = [f"never made: {quiet[name]}" for name in quiet if name not in made]
-    wrong += [f"made by no signal: {made[name]}" for name in made if name not in quiet]
+    more = [made[name] for name in made if name not in quiet]
+    wrong += [f"made by no signal: {one}" for one in more if not _is_news_to_a_person(one)]
     changed = [n for n in made.keys() & quiet.keys() if made[n].what is not quiet[n].what]
     return wrong + [f"{made[name].what}, not {quiet[name].what}: {name}" for name in changed]
 

@@ -168,7 +168,7 @@ def test_heat_zone_says_what_a_scalar_reference_says_however_frames_are_cut(scri
         alone += run(fold, [frame([(point, when, value)], received_s=at)])
         held = before if value - before > 15 else value
         anchors = [(block[f"{name}_us"][slot], block[f"{name}_c"][slot])
-                   for name in ("youngest", "middle", "oldest")]  # fmt: skip
+                   for name in ("youngest", "middle", "older", "oldest")]  # fmt: skip
         now_us = T0_US + round(when * 1e6)
         old = next((one for one in anchors if now_us - one[0] >= 60e6), None)
         known = old is not None and now_us - old[0] <= 300e6
