@@ -2,9 +2,9 @@
 
 Four anchors a point: the first reading of each half minute of event time becomes one, and the
 oldest is forgotten. A rate is taken over the youngest anchor that is 60 s old or more: 60 to 100 s
-at 10 s sampling, the reading before at a minute's. None is taken over more than 300 s, nor before there is
-such an anchor. (Half minutes of the clock, not of the first reading: else a cold start would have
-other anchors for ever, and nobody could recompute a signal.)
+at 10 s sampling, the reading before at a minute's. None is taken over more than 300 s, nor before
+there is such an anchor. (Half minutes of the clock, not of the first reading: else a cold start
+would have other anchors for ever, and nobody could recompute a signal.)
 
 A reading that jumps or drops (features.py) is no anchor: a corrupt low one would be a steep rise
 for half a minute.
