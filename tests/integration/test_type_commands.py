@@ -6,6 +6,7 @@ import json
 import pytest
 from fix_bridge import HEAT
 
+from detectors import rules
 from detectors.catalogue import rows as catalogue
 from ingest.device_types.compiled import compile_type
 from sizao import db
@@ -37,12 +38,13 @@ key,carrier,type,area
 r1,gateway,acme.room,b1-f3
 r2,gateway,acme.room,b2
 """
-RISE, FIXED, FAULT, DIRECT = (
-    "heat_rise: A temperature rises over its own slow baseline",
-    "heat_fixed: A temperature no certified heat detector of the class may ignore, in two samples",
-    "sensor_fault: A thermometer that says what no air does: flickering up and down, or polar cold",
-    "direct: The device itself says alarm",
-)
+DIRECT = "direct: The device itself says alarm"
+HEATS = [
+    f"{rule.NAME}: {str(rule.__doc__).splitlines()[0].removesuffix('.')}"
+    for rule in rules.discover()
+    if "temperature_c" in rule.READS
+]
+assert "heat_rise: A temperature rises over its own slow baseline" in HEATS
 
 
 async def store(settings) -> None:
@@ -86,9 +88,8 @@ def test_a_new_type_a_changed_one_and_one_that_is_as_it_was(office):
     shown = [
         "room.yaml: acme.room: new, version 1; no devices yet",
         "  points     + temperature_c",
-        f"  detectors  + {FIXED}",
-        f"             + {RISE}",
-        f"             + {FAULT}",
+        f"  detectors  + {HEATS[0]}",
+        *(f"             + {heat}" for heat in HEATS[1:]),
     ]
     counts = "1 new, 0 changed, 0 unchanged; 0 points begin, 0 end"
     assert said.splitlines() == [*shown, f"{counts}; dry run, nothing is changed"]
