@@ -82,12 +82,14 @@ def read(path: Path | None) -> Vault:
 
 
 def make(path: Path) -> Vault:
-    """A new key file that only its owner may read. Raises BadInput when there is one already."""
+    """A new key file that only its owner may read. Raises BadInput, never writes over another."""
     key = os.urandom(KEY_BYTES)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
         raise BadInput(f"{path}: is there already; a key is never written over") from error
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}; expected a folder to write a key in") from error
     with os.fdopen(handle, "wb") as file:
         file.write(base64.b64encode(key) + b"\n")
         file.flush()

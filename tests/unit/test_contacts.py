@@ -168,6 +168,8 @@ def test_a_key_is_never_written_over_and_a_bad_one_is_told(tmp_path):
     vault.make(tmp_path / "k")
     with pytest.raises(BadInput, match="never written over"):
         vault.make(tmp_path / "k")
+    with pytest.raises(BadInput, match="expected a folder"):
+        vault.make(tmp_path / "nowhere" / "k")
     for content in (b"", b"short", b"A" * 44, b"\xff\xfe"):
         (tmp_path / "bad").write_bytes(content)
         with pytest.raises(BadInput, match="bad: expected base64 of 32 bytes") as refusal:
