@@ -86,17 +86,23 @@ class Newest:
     def jumps(
         self, point: npt.NDArray[np.int64], value: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.bool_]:
-        """Rows of a batch whose points may have jumped: those with several rows too."""
+        """Rows of a batch by which their points may have jumped: from the newest, or among
+        themselves, and then one lies half a jump from the newest at least. (All points that a
+        batch held twice were once looked at row by row: a bridge behind never caught up.)
+        """
         known = self.event_us.take(point) > 0
-        far = np.abs(value - self.value.take(point)) > limits.JUMP_K
-        found: npt.NDArray[np.bool_] = known & far
-        order = np.argsort(point, kind="stable")
-        again = np.zeros(len(point), np.bool_)
-        again[order[1:]] = point[order[1:]] == point[order[:-1]]
-        if not again.any():
-            return found
-        some: npt.NDArray[np.bool_] = np.isin(point, point[found | again])
-        return some
+        away = np.abs(value - self.value.take(point))
+        found: npt.NDArray[np.bool_] = known & (away > limits.JUMP_K)
+        maybe = ~known | (away > limits.JUMP_K / 2)
+        if np.count_nonzero(maybe):
+            rows = np.flatnonzero(np.isin(point, point[maybe]))
+            order = rows[np.argsort(point[rows], kind="stable")]
+            own = point[order]
+            starts = np.flatnonzero(np.append(True, own[1:] != own[:-1]))
+            high = np.maximum.reduceat(value[order], starts)
+            wide = high - np.minimum.reduceat(value[order], starts) > limits.JUMP_K
+            found |= np.isin(point, own[starts[wide]])
+        return found
 
     def take(
         self,
@@ -109,6 +115,7 @@ class Newest:
         keep = event_us > self.event_us.take(point)
         keep &= ~(again & (value == self.value.take(point)))
         index = np.flatnonzero(keep)
-        index = index[np.argsort(event_us[index], kind="stable")]
-        self.event_us[point[index]] = event_us[index]
-        self.value[point[index]] = value[index]
+        while len(index):  # of equal points the last is taken, until it is the newest
+            self.event_us[point[index]] = event_us[index]
+            self.value[point[index]] = value[index]
+            index = index[event_us[index] > self.event_us.take(point[index])]
