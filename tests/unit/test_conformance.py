@@ -47,3 +47,14 @@ def test_one_hot_sample_is_nothing():
         for shown in (60.0, 110.0, 200.0)
     ]
     assert [one for alarms in conformance.said(cases, SETUP).values() for one in alarms] == []
+
+
+def test_a_plunge_into_hot_air_says_nothing_of_a_detector_of_class_s():
+    classes = ("A1S", "BS", "GS")
+    cases = [
+        one for name in classes for tau_s in (0.0, 20.0) for one in conformance.plunge(name, tau_s)
+    ]
+    found = conformance.said(cases, SETUP)
+    assert [one for alarms in found.values() for one in alarms] == []
+    without = conformance.said(conformance.plunge("A1", 20.0), SETUP)
+    assert all(alarms for alarms in without.values())  # the plunge was fed
